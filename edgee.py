@@ -485,7 +485,7 @@ def decode_event(name: str, data: str, headers: Any, api_key: str) -> dict[str, 
     except (ValueError, RecursionError):
         raw, end = parse_json(data), len(data)  # white space around it, or no JSON at all
     if type(raw) is not dict or (end != len(data) and not data[end:].isspace()):
-        raise ProtocolError(f"an event of the stream is not a JSON object: {one_line(data, api_key)}")
+        raise ProtocolError(f"the gateway sent no JSON object: {one_line(data, api_key)}")
     if raw.get("error"):
         raise api_error(data, headers, api_key)
     return raw
@@ -693,7 +693,7 @@ def merge_tool_call(pieces: list[dict[str, Any]]) -> dict[str, Any]:
             gather_members(of_function, function)
     call = {name: merge_call_member(name, values) for name, values in of_call.items() if name != "index"}
     function = {name: merge_call_member(name, values) for name, values in of_function.items()}
-    call.update(type=call.get("type") or "function", function={"arguments": "", **function})
+    call.update(type=call.get("type") or "function", function={**function, "arguments": function.get("arguments", "")})
     return call
 
 
@@ -709,15 +709,20 @@ def merge_call_member(name: str, values: list[Any]) -> Any:
 def api_error(text: str, headers: Any, api_key: str, status: int | None = None, reason: str = "") -> APIError:
     """Return the error that the text of an HTTP body or of an event describes, JSON or not."""
     code, message, status_of_event = find_error(parse_json(text))
-    request_id = headers.get("x-request-id") or headers.get("request-id")
     return APIError(
         one_line(message or text, api_key) or reason or "no reason given",
         status=status or status_of_event,
         code=one_line(code, api_key) if isinstance(code, str) else code,
         body=text.replace(api_key, "[api key]"),
         headers=headers,
-        request_id=request_id and one_line(request_id, api_key),
+        request_id=find_request_id(headers, api_key),
     )
+
+
+def find_request_id(headers: Any, api_key: str) -> str | None:
+    """Return what the gateway calls this request."""
+    request_id = headers.get("x-request-id") or headers.get("request-id")
+    return one_line(request_id, api_key) if request_id else None
 
 
 def find_error(document: Any) -> tuple[str | int | None, str | None, int | None]:
@@ -926,7 +931,7 @@ class _DeadlineSocket(io.RawIOBase):
                 raise TimeoutError("timed out")
         self.sock.settimeout(seconds)
         count = self.sock.recv_into(buffer)
-        self.received = True
+        self.received = self.received or count > 0
         return count
 
 
@@ -953,6 +958,8 @@ class _Connection(io.BufferedReader):
 
     def close(self) -> None:
         """Do nothing: http.client closes its file where an answer ends, and the connection goes on."""
+
+    flush = close  # which comes before it, and at times from the garbage collector
 
     def hang_up(self) -> None:
         if hasattr(self, "response"):
@@ -1213,7 +1220,7 @@ def network_error(
         return StreamInterruptedError("the client was closed before the answer was complete")
     if is_timeout(error):
         return RequestTimeoutError(waited)
-    return broken(f"the connection to {connection.host} broke: {error!r}")
+    return broken(f"the connection to {connection.host} broke: {error}")
 
 
 def read_block(connection: _Connection) -> bytes:
@@ -1225,6 +1232,7 @@ def read_block(connection: _Connection) -> bytes:
         if connection.response.length:  # read1() itself notices this with chunked coding alone
             raise ConnectionResetError(f"{connection.response.length} bytes of the body are missing")
         connection.ended = True
+        connection.response.close()  # which http.client forgets, before 3.13, where there was a Content-Length
     return block
 
 
@@ -1323,6 +1331,8 @@ def check_answer(connection: _Connection, timeout: float) -> None:
     response, api_key = connection.response, connection.api_key
     encoding = response.headers.get("content-encoding") or "identity"
     encoded = encoding.lower() != "identity"
+    request_id = find_request_id(response.headers, api_key)
+    log("%d %s, request id %s", response.status, one_line(response.reason, api_key), request_id)
     if 200 <= response.status < 300:
         if encoded:
             raise ProtocolError(f"the answer is encoded as {one_line(encoding, api_key)}, which was not asked for")
@@ -1629,7 +1639,7 @@ def run_command(arguments: argparse.Namespace) -> int:
             model = arguments.model or body.get("model") or os.environ.get("EDGEE_MODEL") or _MODEL
             build_body(model, body, True)
     except (ValueError, TypeError, OSError) as error:
-        hint = " (try --demo, which needs none)" if "EDGEE_API_KEY" in str(error) else ""
+        hint = " (--demo needs none)" if "EDGEE_API_KEY" in str(error) else ""
         print(f"edgee: {error}{hint}", file=sys.stderr)
         return 2
     with edgee:
@@ -1653,22 +1663,26 @@ def make_client(arguments: argparse.Namespace) -> Edgee:
 
 def read_question(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the input object that the command line, the file and standard input amount to."""
-    piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8-sig")
+    piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
+    try:
+        piped = piped and piped.decode("utf-8-sig").rstrip()
+    except UnicodeDecodeError:
+        raise ValueError("standard input is not UTF-8 text") from None
     body: dict[str, Any] = {"messages": []}
     if arguments.input:
         text, piped = (piped, "") if arguments.input == "-" else (read_file(arguments.input), piped)
         try:
             body = json.loads(text)
         except ValueError as error:
-            raise ValueError(f"--input {arguments.input} is no JSON: {error}") from error
+            raise ValueError(f"--input {arguments.input} is no JSON: {error}") from None
         if not isinstance(body, dict):
             raise ValueError(f"--input {arguments.input} is no JSON object")
-    prompt = "\n\n".join(text for text in (piped.rstrip(), arguments.prompt) if text and text.strip())
-    messages = body.get("messages") or []
+    messages, tags = (list_member(body, name) for name in ("messages", "tags"))
+    prompt = "\n\n".join(text for text in (piped, arguments.prompt) if text and text.strip())
     if arguments.system:
-        messages = [{"role": "system", "content": arguments.system}, *messages]
+        messages.insert(0, {"role": "system", "content": arguments.system})
     if prompt:
-        messages = [*messages, {"role": "user", "content": prompt}]
+        messages.append({"role": "user", "content": prompt})
     elif not arguments.input:
         raise ValueError("nothing to ask: give a prompt, or text on standard input")
     for name, value in arguments.option:
@@ -1679,10 +1693,17 @@ def read_question(arguments: argparse.Namespace) -> dict[str, Any]:
         except ValueError:
             body[name] = value
     if arguments.tag:
-        body["tags"] = [*(body.get("tags") or []), *arguments.tag]
+        body["tags"] = tags + arguments.tag
     if arguments.usage and not arguments.no_stream:
         body["stream_options"] = {"include_usage": True, **(body.get("stream_options") or {})}
     return {**body, "messages": messages}
+
+
+def list_member(body: dict[str, Any], name: str) -> list[Any]:
+    value = body.get(name) or []
+    if not isinstance(value, list):
+        raise TypeError(f"{name} must be a list, not {type(value).__name__}")
+    return list(value)
 
 
 def read_file(name: str) -> str:
@@ -1708,20 +1729,22 @@ def ask(edgee: Edgee, model: str, body: dict[str, Any], arguments: argparse.Name
             for chunk in edgee.stream(model, body):
                 if chunk.text and first_text is None:
                     first_text = time.monotonic() - start
-                if not chunk.text or chunk.finish_reason or chunk.usage or chunk.compression or chunk.tool_calls:
+                if not telling or not chunk.text or chunk.choices[0].index or chunk.finish_reason or chunk.usage or chunk.compression or chunk.tool_calls:
                     telling.append(chunk)
                 if arguments.json:
                     print(json.dumps(chunk.raw), flush=True)
                 elif chunk.text and chunk.choices[0].index == 0:
-                    last_text = joined(chunk.text.encode("utf-16-le", "surrogatepass")) or last_text
-                    print(last_text, end="", flush=True)
+                    text = joined(chunk.text.encode("utf-16-le", "surrogatepass"))
+                    last_text = text or last_text
+                    print(text, end="", flush=True)
         finally:
-            if not last_text.endswith("\n"):
-                print(flush=True)
+            half = joined(b"", True)
+            if half or not last_text.endswith("\n"):
+                print(half, flush=True)
         response = SendResponse.from_chunks(telling)
     report(response, arguments.json)
     if arguments.usage:
-        print(usage_line(response, model, first_text, time.monotonic() - start), file=sys.stderr)
+        print("edgee: " + usage_line(response, model, first_text, time.monotonic() - start), file=sys.stderr)
 
 
 def report(response: SendResponse, printed: bool) -> None:
@@ -1741,6 +1764,8 @@ def usage_line(response: SendResponse, model: str, first_text: float | None, sec
     parts = [response.model or model, f"finish reason {response.finish_reason}"]
     if usage:
         parts.append(f"{usage.prompt_tokens} + {usage.completion_tokens} = {usage.total_tokens} tokens")
+    else:
+        parts.append("tokens not told")
     if saved:
         parts.append(f"{saved.saved_tokens} tokens and ${saved.cost_savings / 1e6:.6f} saved")
     if first_text is not None:
@@ -1769,6 +1794,10 @@ def start_demo_gateway() -> str:
         def log_message(self, *_: Any) -> None:
             pass
 
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionError):  # somebody has heard enough
+                super().handle()
+
         def do_GET(self) -> None:
             self.answer("application/json", [json.dumps({"data": [{"id": "demo", "owned_by": "edgee.py"}]})])
 
@@ -1796,9 +1825,8 @@ def start_demo_gateway() -> str:
             self.end_headers()
             for piece in [*pieces, ""]:
                 data = piece.encode()
-                with contextlib.suppress(ConnectionError):  # somebody has heard enough
-                    self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-                    time.sleep(_DEMO_SECONDS)
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+                time.sleep(_DEMO_SECONDS)
 
     server = ThreadingTCPServer(("127.0.0.1", 0), DemoGateway)
     server.daemon_threads = True

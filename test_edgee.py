@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
+import gc
 import io
 import json
 import logging
 import os
 import pickle
+import random
+import shutil
+import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import tracemalloc
 import typing
 import unittest
+import warnings
 import weakref
 from unittest import mock
 
@@ -53,6 +61,27 @@ WAIT = 10  # seconds after which a test that waits for an event has failed
 
 CLOSE, RESET = object(), object()
 
+# A certificate for 127.0.0.1 and localhost that signs itself, good until 2126, and its key: for these tests alone.
+CERTIFICATE = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgbBlTqMFpZJGbDQvA
+dMaruvJjUwUw4O0YCPFB1cuoN1ShRANCAARuL2cy5s8g//z+lLUTUKGiZHmvX2/T
+fafR8+FtHyGh1tKKkQZGqvem5UdOjq6rWkoTYg55G+4Nu7jGuld5f+Ez
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBszCCAVmgAwIBAgIUB/BF+y+iBFfmIr7gbKM24QmvyY8wCgYIKoZIzj0EAwIw
+IDEeMBwGA1UEAwwVZWRnZWUucHkgdGVzdCBnYXRld2F5MCAXDTI2MTEyMjE3MzUw
+NFoYDzIxMjYxMDI5MTczNTA0WjAgMR4wHAYDVQQDDBVlZGdlZS5weSB0ZXN0IGdh
+dGV3YXkwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAARuL2cy5s8g//z+lLUTUKGi
+ZHmvX2/TfafR8+FtHyGh1tKKkQZGqvem5UdOjq6rWkoTYg55G+4Nu7jGuld5f+Ez
+o28wbTAdBgNVHQ4EFgQUSEjmVoQKpNoRFQrE+zm8eId7J90wHwYDVR0jBBgwFoAU
+SEjmVoQKpNoRFQrE+zm8eId7J90wGgYDVR0RBBMwEYcEfwAAAYIJbG9jYWxob3N0
+MA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIgM74mgUnaJPFT1N2V
+5m3+r2FZ9xYZQndXfVplR5eJf+4CIQCWgT0QP34TcHEiFsDtTAtIILPxS4PzLGGI
+nRUrQXVUCQ==
+-----END CERTIFICATE-----
+"""
+
 
 class Received(typing.NamedTuple):
     """A request as the gateway got it; header names are lower case."""
@@ -68,12 +97,13 @@ class Received(typing.NamedTuple):
 class Gateway:
     """A loopback server that answers the n-th request with the n-th answer, the last one again and again.
 
-    An answer is a list of pieces: bytes are sent, CLOSE and RESET end the connection, a callable is
-    called (and may wait for an event of the test's). Without an end the connection is kept.
+    An answer is bytes or a list of pieces, or a function that makes such a list of the request. Bytes
+    are sent, CLOSE and RESET end the connection, a callable is called (and may wait for the test).
+    Without an end the connection is kept.
     """
 
     def __init__(self, *answers, tls=None):
-        self.answers = [answer if isinstance(answer, (list, tuple)) else [answer] for answer in answers]
+        self.answers = [[answer] if isinstance(answer, bytes) else answer for answer in answers]
         self.requests: typing.List[Received] = []
         self.connections = 0
         self.closed = threading.Semaphore(0)  # released when a client has ended a connection
@@ -156,7 +186,7 @@ class Gateway:
         with self._lock:
             answer = self.answers[min(len(self.requests), len(self.answers) - 1)]
             self.requests.append(request)
-        for piece in answer:
+        for piece in answer(request) if callable(answer) else answer:
             if piece is CLOSE:
                 return False
             if piece is RESET:
@@ -229,6 +259,24 @@ def drain(generator):
     except EdgeeError as error:
         return chunks, error
     return chunks, None
+
+
+def tls_context():
+    """A server's TLS context, and an environment in which clients trust it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE_FILE)
+    return context, mock.patch.dict(os.environ, {"SSL_CERT_FILE": CERTIFICATE_FILE})
+
+
+def setUpModule():
+    global CERTIFICATE_FILE
+    with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
+        file.write(CERTIFICATE)
+    CERTIFICATE_FILE = file.name
+
+
+def tearDownModule():
+    os.remove(CERTIFICATE_FILE)
 
 
 class waits:
@@ -961,7 +1009,7 @@ class StreamTest(unittest.TestCase):
                 self.assertEqual(text_of(chunks), "a")
                 self.assertIs(type(error), ProtocolError)
                 shown = text if len(text) <= 500 else text[:500] + "…"
-                self.assertEqual(str(error), f"an event of the stream is not a JSON object: {shown}")
+                self.assertEqual(str(error), f"the gateway sent no JSON object: {shown}")
 
     def test_white_space_around_json(self):
         with Gateway(stream_of(' \t{"choices":[]}  ', "\n  {}".replace("\n", ""))) as gateway, gateway.client() as client:
@@ -1040,3 +1088,1097 @@ except RuntimeError as error:
     print(f"Stream failed: {error}")
 ''', None, "Stream failed: API error 404: no such model\n"),
 ]  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------
+# Faults: errors of the gateway, retries, time, answers that are none.
+# ------------------------------------------------------------------------------------------------
+
+
+class ErrorTest(unittest.TestCase):
+    def test_error_bodies_give_one_readable_line(self):
+        page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\n\n<body>\tnginx</body></html>"
+        for name, body, code, message in [
+            ("OpenAI", {"error": {"message": "No\nsuch\tmodel", "type": "t", "code": "model_not_found"}}, "model_not_found", "No such model"),
+            ("error is a string", {"error": "No"}, None, "No"),
+            ("error is a list", {"error": [{"message": "No", "code": 7}]}, 7, "No"),
+            ("error is a list of strings", {"error": ["No", "No!"]}, None, "No"),
+            ("message at top level", {"message": "No", "code": "c"}, "c", "No"),
+            ("error beside message", {"error": True, "message": "No"}, None, "No"),
+            ("detail", {"detail": "No"}, None, "No"),
+            ("FastAPI", {"detail": [{"loc": ["body"], "msg": "field required", "type": "missing"}]}, None, "field required"),
+            ("nested", {"error": {"error": {"message": "No", "code": "c"}}}, "c", "No"),
+            ("too deep", b'{"error":' * 90000, None, ('{"error":' * 90000)[:500] + "…"),
+            ("null", {"error": None, "message": None}, None, '{"error": null, "message": null}'),
+            ("a list", [{"error": {"message": "No"}}], None, "No"),
+            ("HTML", page.encode(), None, "<html> <head><title>502 Bad Gateway</title></head> <body> nginx</body></html>"),
+            ("empty", b"", None, "Bad Gateway"),
+            ("white space", b" \r\n ", None, "Bad Gateway"),
+            ("not UTF-8", b"caf\xe9", None, "caf\ufffd"),
+            ("terminal escapes", b"\x1b[31mred\x07", None, "[31mred"),
+            ("long", b"x" * 501, None, "x" * 500 + "…"),
+        ]:
+            with self.subTest(name), Gateway(sized(body, "502 Bad Gateway", X_Request_ID="r1")) as gateway:
+                with gateway.client(max_retries=0) as client, self.assertRaises(APIError) as caught:
+                    client.send("m", "Hi")
+                error = caught.exception
+                self.assertEqual((error.status, error.code, error.message, error.request_id), (502, code, message, "r1"))
+                self.assertEqual(str(error), f"API error 502: {message}")
+                self.assertEqual(error.headers["x-REQUEST-id"], "r1")
+                text = (body if isinstance(body, bytes) else json.dumps(body).encode()).decode("utf-8", "replace")
+                self.assertEqual(error.body, text[: 64 * 1024])
+
+    def test_stream_and_models_raise_the_same_error(self):
+        with Gateway(sized({"error": "No"}, "401 Unauthorized", Request_ID="r2")) as gateway, gateway.client() as client:
+            for ask in (lambda: list(client.stream("m", "Hi")), client.models):
+                with self.assertRaises(APIError) as caught:
+                    ask()
+                self.assertEqual((str(caught.exception), caught.exception.request_id), ("API error 401: No", "r2"))
+
+    def test_an_endless_or_cut_or_silent_error_body_is_an_error_all_the_same(self):
+        endless = [head("500 Oops", Connection="close"), *([b"x" * 65536] * 64)]
+        for name, answer, body in [
+            ("endless", [*endless, lambda: None], "x" * 65536),
+            ("cut", [head("500 Oops", Content_Length=100) + b"abc", CLOSE], "abc"),
+            ("reset", [head("500 Oops", Content_Length=100), RESET], ""),
+            ("gzip", [sized(b"\x1f\x8b", "500 Oops", Content_Encoding="gzip")], ""),
+        ]:
+            with self.subTest(name), Gateway(answer) as gateway, gateway.client(max_retries=0) as client:
+                with self.assertRaises(APIError) as caught:
+                    client.send("m", "Hi")
+                self.assertEqual((caught.exception.status, caught.exception.body), (500, body))
+        never = threading.Event()
+        with Gateway([head("500 Oops", Content_Length=100) + b"abc", lambda: never.wait(WAIT)]) as gateway:
+            with gateway.client(max_retries=0, timeout=0.2) as client, self.assertRaises(APIError) as caught:
+                client.send("m", "Hi")
+            never.set()
+        self.assertEqual(str(caught.exception), "API error 500: abc")
+
+    def test_redirects_are_refused_and_the_key_goes_nowhere_else(self):
+        with Gateway(HELLO) as other:
+            for status in ("301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"):
+                for location in (other.url, f"http://localhost:{other.port}/v1/chat/completions"):
+                    with Gateway(sized(b"", status, Location=location)) as gateway, gateway.client() as client:
+                        for ask in (lambda: client.send("m", "Hi"), lambda: list(client.stream("m", "Hi")), client.models):
+                            with self.subTest(status), self.assertRaises(APIError) as caught:
+                                ask()
+                            self.assertEqual(str(caught.exception), f"API error {status[:3]}: redirect to {location} not followed,"
+                                " for the key would go with it; see base_url")  # fmt: skip
+                        self.assertEqual(len(gateway.requests), 3)
+            self.assertEqual((other.connections, other.requests), (0, []))
+
+    def test_text_that_repeats_the_key_is_redacted(self):
+        echo = f"bad key {KEY}!"
+        long = "x" * 490 + KEY  # would be cut in the middle of it
+        for name, answer in [
+            ("an error", sized({"error": {"message": echo, "code": KEY}}, "401 Unauthorized", X_Request_Id=KEY)),
+            ("a long error", sized(long.encode(), "401 Unauthorized")),
+            ("a reason", head(f"401 {KEY}", Content_Length=0)),
+            ("a redirect", sized(b"", "307 Temporary", Location=f"http://127.0.0.1:1/?key={KEY}")),
+            ("a page", sized(echo.encode(), content_type="text/html")),
+            ("a content type", sized(b"", content_type=f"text/{KEY}")),
+            ("an encoding", sized(b"", Content_Encoding=KEY)),
+            ("an error event", stream_of({"error": {"message": echo}})),
+            ("an event that is no JSON", stream_of(echo)),
+            ("a long event that is no JSON", stream_of(long)),
+            ("JSON that is none", sized(("{" + echo + "}").encode())),
+            ("no HTTP", [f"{KEY} 200 OK\r\n\r\n".encode(), CLOSE]),
+        ]:
+            for method in ("send", "stream"):
+                with self.subTest(name, method=method), Gateway(answer) as gateway, gateway.client(max_retries=0) as client:
+                    with self.assertRaises(EdgeeError) as caught, self.assertLogs("edgee", "DEBUG") as logs:
+                        answer_or_generator = getattr(client, method)("m", "Hi")
+                        list(answer_or_generator) if method == "stream" else None
+                    error = caught.exception
+                    shown = [str(error), repr(error), logs.output, {name: value for name, value in vars(error).items() if name != "headers"}]
+                    self.assertNotIn(KEY[:12], repr(shown))
+                    self.assertEqual(len(gateway.requests), 1)
+
+    def test_errors_survive_pickle_and_copy(self):
+        with Gateway(sized({"error": {"message": "No", "code": "c"}}, "429 Slow", Retry_After="90", X_Request_Id="r")) as gateway:
+            with gateway.client() as client, self.assertRaises(APIError) as caught:
+                client.send("m", "Hi")
+        errors = [caught.exception] + [kind("text") for kind in (EdgeeError, NetworkError, RequestTimeoutError, StreamInterruptedError, ProtocolError)]
+        for error in errors:
+            for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+                self.assertIs(type(twin), type(error))
+                self.assertEqual((str(twin), twin.args), (str(error), error.args))
+        twin = pickle.loads(pickle.dumps(errors[0]))
+        self.assertEqual((twin.status, twin.code, twin.body, twin.request_id, twin.retry_after, twin.headers["retry-after"]),
+            (429, "c", errors[0].body, "r", 90, "90"))  # fmt: skip
+
+    def test_the_tree_of_errors(self):
+        for error, bases in [
+            (EdgeeError, [RuntimeError]), (APIError, [EdgeeError]), (ProtocolError, [EdgeeError]), (NetworkError, [EdgeeError, OSError]),
+            (RequestTimeoutError, [NetworkError, TimeoutError]), (StreamInterruptedError, [NetworkError]),
+        ]:  # fmt: skip
+            self.assertEqual([base for base in bases if not issubclass(error, base)], [])
+
+    def test_the_log_says_what_was_sent_what_came_and_why_a_retry_waits(self):
+        with Gateway(sized(b"", "503 Busy", X_Request_Id="r1"), HELLO) as gateway, gateway.client() as client, waits() as waited:
+            with self.assertLogs("edgee", "DEBUG") as logs:
+                list(client.stream("m", "Hi"))
+        url = f"{gateway.url}/v1/chat/completions"
+        self.assertEqual([record.getMessage() for record in logs.records], [
+            f"POST {url}, attempt 1", "503 Busy, request id r1", f"trying again in {waited.seconds[0]:.2f} s: API error 503: Busy",
+            f"POST {url}, attempt 2", "200 OK, request id None",
+        ])  # fmt: skip
+        self.assertEqual({record.levelno for record in logs.records}, {logging.DEBUG})
+
+
+RETRY_CASES = [
+    # name, answer, how often it is asked with 2 retries, the waits if they are given by the gateway
+    *((f"{status}", sized(b"", f"{status} X"), 3, None) for status in (408, 409, 429, 500, 502, 503, 504)),
+    *((f"{status}", sized(b"", f"{status} X"), 1, []) for status in (400, 401, 402, 403, 404, 413, 422, 501, 505, 529)),
+    ("retry-after in seconds", sized(b"", "503 X", Retry_After="7"), 3, [7, 7]),
+    ("retry-after in ms", sized(b"", "503 X", Retry_After_Ms="1500", Retry_After="9"), 3, [1.5, 1.5]),
+    ("retry-after of 0", sized(b"", "429 X", Retry_After="0"), 3, [0, 0]),
+    ("retry-after of 60", sized(b"", "429 X", Retry_After="60"), 3, [60, 60]),
+    ("retry-after of over 60", sized(b"", "429 X", Retry_After="61"), 1, []),
+    ("retry-after in the past", sized(b"", "429 X", Retry_After="Wed, 21 Oct 2015 07:28:00 GMT"), 3, [0, 0]),
+    ("retry-after far in the future", sized(b"", "429 X", Retry_After="Wed, 21 Oct 2115 07:28:00 GMT"), 1, []),
+    *((f"retry-after {value!r}", sized(b"", "503 X", Retry_After=value), 3, None) for value in
+        ("soon", "-1", "nan", "inf", "1e5", "", "Wed, 99 Oct 99999 99:99:99 GMT", "²")),
+    ("no credit", sized({"error": {"code": "insufficient_quota"}}, "429 X"), 1, []),
+    ("a usage limit", sized({"error": {"code": "usage_limit_exceeded"}}, "429 X"), 1, []),
+    ("a usage limit with a retry-after", sized({"error": {"code": "usage_limit_exceeded"}}, "429 X", Retry_After="3"), 3, [3, 3]),
+    ("another code of 429", sized({"error": {"code": "rate_limit_exceeded"}}, "429 X"), 3, None),
+    ("closed without a byte", [CLOSE], 3, None),
+    ("reset without a byte", [RESET], 3, None),
+    ("closed after a byte", [b"H", CLOSE], 1, []),
+    ("closed in the head", [b"HTTP/1.1 200 OK\r\nContent-", CLOSE], 1, []),
+    ("closed after the head", [STREAM_HEAD, CLOSE], 1, []),
+    ("a first event with a status", stream_of({"error": {"code": 503, "message": "Busy"}}), 3, None),
+    ("a first event with digits", [OPEN_HEAD, b": wait\n\n", event({"error": {"code": "429", "message": "Busy"}}), CLOSE], 3, None),
+    ("a first event with another status", stream_of({"error": {"code": 400, "message": "Busy"}}), 1, []),
+    ("a first event without a status", stream_of({"error": {"message": "Busy"}}), 1, []),
+    ("a second event with a status", stream_of(chunk("a"), {"error": {"code": 503, "message": "Busy"}}), 1, []),
+    ("JSON with a status", sized({"error": {"code": 503, "message": "Busy"}}), 3, None),
+    ("no HTTP", [b"nonsense\r\n\r\n", CLOSE], 1, []),
+    ("no event stream", sized(b"", content_type="text/html"), 1, []),
+]  # fmt: skip
+
+
+class RetryTest(unittest.TestCase):
+    def test_what_is_tried_again_and_after_which_wait(self):
+        for name, answer, asked, given in RETRY_CASES:
+            with self.subTest(name), Gateway(answer) as gateway, gateway.client() as client, waits() as waited:
+                error = drain(client.stream("m", "Hi"))[1]
+                self.assertIsInstance(error, EdgeeError)
+                self.assertEqual(len(gateway.requests), asked, error)
+                if given is None:
+                    given = [seconds for seconds in waited.seconds if 0.375 <= seconds <= 1]
+                self.assertEqual(waited.seconds, given)
+                self.assertEqual(len(waited.seconds), asked - 1)
+
+    def test_the_wait_doubles_up_to_8_seconds_with_jitter(self):
+        with Gateway(sized(b"", "503 Busy")) as gateway, gateway.client(max_retries=8) as client, waits() as waited:
+            drain(client.stream("m", "Hi"))
+        for seconds, longest in zip(waited.seconds, [0.5, 1, 2, 4, 8, 8, 8, 8]):
+            self.assertTrue(0.75 * longest <= seconds <= longest, waited.seconds)
+        self.assertGreater(len({round(seconds, 9) for seconds in waited.seconds[4:]}), 1)
+
+    def test_the_request_that_is_tried_again_is_byte_for_byte_the_first(self):
+        input = {"messages": [Message("user", "é")], "x": {"b": 1, "a": 2}, "output_brevity": True}
+        with Gateway([CLOSE], sized(b"", "503 Busy"), HELLO) as gateway, gateway.client() as client, waits():
+            self.assertEqual(text_of(client.stream("m", input)), "Hello")
+        self.assertEqual(len({request.raw for request in gateway.requests}), 1)
+        self.assertEqual(len(gateway.requests), 3)
+
+    def test_send_and_models_try_again_too(self):
+        for answer, ask in [(sized(COMPLETION), lambda client: client.send("m", "Hi").raw), (sized({"data": []}), lambda client: client.models())]:
+            with Gateway([CLOSE], answer) as gateway, gateway.client() as client, waits() as waited:
+                ask(client)
+                self.assertEqual((len(gateway.requests), len(waited.seconds)), (2, 1))
+
+    def test_max_retries_of_0_tries_once(self):
+        with Gateway(sized(b"", "503 Busy")) as gateway, gateway.client(max_retries=0) as client, waits():
+            self.assertIsInstance(drain(client.stream("m", "Hi"))[1], APIError)
+            self.assertEqual(len(gateway.requests), 1)
+
+    def test_a_connection_that_cannot_be_made_is_tried_again(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with Edgee({"api_key": KEY, "base_url": url}) as client, waits() as waited, self.assertRaises(NetworkError) as caught:
+            client.send("m", "Hi")
+        self.assertEqual(len(waited.seconds), 2)
+        self.assertRegex(str(caught.exception), rf"^could not connect to {url[7:]}: ")
+        self.assertIsInstance(caught.exception.__cause__, ConnectionRefusedError)
+
+    def test_a_host_that_has_no_address_is_a_network_error(self):
+        for host in ("no-such-host.invalid", "a..b", "x" * 70):
+            with self.subTest(host), Edgee({"api_key": KEY, "base_url": f"http://{host}", "max_retries": 0}) as client:
+                with self.assertRaises(NetworkError) as caught:
+                    client.send("m", "Hi")
+                self.assertRegex(str(caught.exception), f"^could not connect to {host}: ")
+
+    def test_close_ends_the_wait_for_a_retry(self):
+        with Gateway(sized(b"", "503 Busy", Retry_After="50")) as gateway, gateway.client() as client:
+            results = []
+            thread = threading.Thread(target=lambda: results.append(drain(client.stream("m", "Hi"))[1]))
+            with self.assertLogs("edgee", "DEBUG") as logs:
+                thread.start()
+                while not any("trying again" in line for line in logs.output):
+                    time.sleep(0.005)
+                client.close()
+                thread.join(WAIT)
+            self.assertEqual((type(results[0]), str(results[0])), (StreamInterruptedError, "the client was closed"))
+
+
+def in_thread(function):
+    """Start a function; return a function that waits for what it returns or raises."""
+    results = []
+
+    def run():
+        try:
+            results.append(function())
+        except BaseException as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+
+    def result():
+        thread.join(WAIT)
+        return results[0]
+
+    return result
+
+
+class TimeTest(unittest.TestCase):
+    def test_nothing_keeps_a_stalled_answer_alive(self):
+        """Each server goes on until the client has gone; without a limit of its own it never would."""
+
+        def drip(*pieces):
+            def send():
+                for piece in pieces:
+                    connections[-1].sendall(piece)
+                while not stop.wait(0.02):
+                    connections[-1].sendall(warm)
+
+            return send
+
+        connections = []
+        for name, start, warm, waited_for in [
+            ("silence before the answer", b"", b"", "answer"),
+            ("a head that drips", b"", b"H", "answer"),
+            ("100 Continue for ever", b"", b"HTTP/1.1 100 Continue\r\n\r\n", "answer"),
+            ("103 Early Hints for ever", b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", "answer"),
+            ("silence in the stream", OPEN_HEAD, b"", "event"),
+            ("comments", OPEN_HEAD, b": ping\n\n", "event"),
+            ("blank data", OPEN_HEAD, b"data:\n\n", "event"),
+            ("line ends", OPEN_HEAD, b"\n", "event"),
+            ("an event that drips", OPEN_HEAD + b"data: ", b"x", "event"),
+            ("comments in chunks", STREAM_HEAD, in_chunks(b": ping\n\n"), "event"),
+            ("a chunk size that drips", STREAM_HEAD + b"5;", b"x", "event"),
+        ]:
+            for before in (b"", event(chunk("a"))) if waited_for == "event" and start == OPEN_HEAD else (b"",):
+                stop = threading.Event()
+                gateway = Gateway([start + (b"" if start.endswith(b"data: ") else before), drip()])
+                serve = gateway._serve
+                gateway._serve = lambda connection, number: (connections.append(connection), serve(connection, number))
+                with self.subTest(name, after=before), gateway, gateway.client(timeout=0.15) as client, waits() as waited:
+                    chunks, error = drain(client.stream("m", "Hi"))
+                    stop.set()
+                    self.assertIs(type(error), RequestTimeoutError)
+                    self.assertEqual(str(error), f"no {waited_for} from {gateway.url[7:]} within 0.15 s")
+                    self.assertIsInstance(error, TimeoutError)
+                    self.assertEqual((len(gateway.requests), waited.seconds), (1, []))  # it may be under way, and paid for
+                    self.assertEqual(len(chunks), bool(before and not start.endswith(b"data: ")))
+
+    def test_an_answer_that_send_waits_for_times_out_too(self):
+        stop = threading.Event()
+        for start, text in [(b"", "answer"), (sized(COMPLETION)[:-5], "whole answer")]:
+            with Gateway([start, lambda: stop.wait(WAIT)]) as gateway, gateway.client(timeout=WAIT) as client:
+                with self.assertRaises(RequestTimeoutError) as caught:
+                    client.send("m", "Hi", timeout=0.1)  # of the call, not of the configuration
+                self.assertEqual(str(caught.exception), f"no {text} from {gateway.url[7:]} within 0.1 s")
+                stop.set()
+
+    def test_the_wait_begins_anew_with_each_event_and_not_while_the_caller_thinks(self):
+        """Virtual time: each event takes 9 of 10 seconds, and so does the caller with each chunk."""
+        clock = [1000.0]
+        with mock.patch.object(edgee.time, "monotonic", lambda: clock[0]):
+            pieces = [in_chunks(event(chunk(word))) for word in "abc"]
+            with Gateway([STREAM_HEAD, *pieces, in_chunks(event("[DONE]"))]) as gateway, gateway.client(timeout=10) as client:
+                generator = client.stream("m", "Hi")
+                for word in "abc":
+                    self.assertEqual(next(generator).text, word)
+                    clock[0] += 9.0
+                self.assertEqual(list(generator), [])
+
+    def test_connecting_gives_up_after_a_share_of_10_seconds(self):
+        tried = []
+
+        def create_connection(address, timeout):
+            tried.append((address[0], round(timeout, 1)))
+            raise socket.timeout("timed out")
+
+        addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{n}", 80)) for n in (1, 2)]
+        with mock.patch.object(socket, "getaddrinfo", lambda *_, **__: addresses), mock.patch.object(socket, "create_connection", create_connection):
+            for timeout, shares in [(600, [5.0, 10.0]), (1, [0.5, 1.0])]:
+                tried.clear()
+                with waits() as waited, Edgee({"api_key": KEY, "base_url": "http://black.hole", "timeout": timeout}) as client:
+                    with self.assertRaises(RequestTimeoutError) as caught:
+                        client.send("m", "Hi")
+                self.assertEqual(str(caught.exception), "could not connect to black.hole: timed out")
+                self.assertEqual((tried, len(waited.seconds)), ([("192.0.2.1", shares[0]), ("192.0.2.2", shares[1])] * 3, 2))
+
+    def test_a_timeout_longer_than_sockets_can_wait_is_cut_to_what_they_can(self):
+        with Gateway(HELLO) as gateway, gateway.client(timeout=1e300) as client:
+            self.assertEqual(text_of(client.stream("m", "Hi", timeout=10**15)), "Hello")
+
+    def test_sockets_have_keepalive(self):
+        with Gateway(HELLO) as gateway, gateway.client() as client:
+            generator = client.stream("m", "Hi")
+            next(generator)
+            (connection,) = client._connections._busy
+            self.assertTrue(connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+            if hasattr(socket, "TCP_KEEPIDLE"):
+                self.assertEqual(connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60)
+            generator.close()
+
+
+class CloseTest(unittest.TestCase):
+    def test_close_from_another_thread_ends_a_blocked_stream(self):
+        server_tls, environment = tls_context()
+        for name, tls, start, delivered in [
+            ("waiting for the answer", None, b"", 0),
+            ("in a chunked body", None, STREAM_HEAD + in_chunks(event(chunk("a", "stop"))), 1),
+            ("in a body without a length", None, OPEN_HEAD + event(chunk("a", "stop")), 1),
+            ("over TLS", server_tls, OPEN_HEAD + event(chunk("a", "stop")), 1),
+        ]:
+            waiting, stop = threading.Event(), threading.Event()
+            answer = [start, waiting.set, lambda: stop.wait(WAIT)]
+            with self.subTest(name), environment, Gateway(answer, HELLO, tls=tls) as gateway, gateway.client() as client:
+                result = in_thread(lambda: drain(client.stream("m", "Hi")))
+                self.assertTrue(waiting.wait(WAIT))
+                client.close()
+                chunks, error = result()
+                self.assertEqual((type(error), str(error)), (StreamInterruptedError, "the client was closed before the answer was complete"))
+                self.assertEqual(len(chunks), delivered)
+                stop.set()
+                self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")  # on a new connection
+                self.assertEqual(gateway.connections, 2)
+
+    def test_a_generator_that_is_closed_or_dropped_frees_its_connection_at_once(self):
+        def close(generators):
+            generators[0].close()
+
+        def leave_a_loop(generators):
+            for _ in generators.pop():
+                break
+
+        def raise_inside(generators):
+            with self.assertRaises(KeyError):
+                generators[0].throw(KeyError)
+
+        for end in (close, list.clear, leave_a_loop, raise_inside):
+            stop = threading.Event()
+            with Gateway([STREAM_HEAD, in_chunks(event(chunk("a"))) * 2, lambda: stop.wait(WAIT)], HELLO) as gateway, gateway.client() as client:
+                generators = [client.stream("m", "Hi")]
+                next(generators[0])
+                end(generators)
+                self.assertEqual(client._connections._busy, set())
+                stop.set()
+                self.assertTrue(gateway.closed.acquire(timeout=WAIT))  # the server has seen it
+                self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")
+                self.assertEqual(gateway.connections, 2)
+
+    def test_a_client_that_is_dropped_unclosed_leaves_no_socket(self):
+        with Gateway(HELLO) as gateway, self.assertWarnsNothing():
+            client = gateway.client()
+            list(client.stream("m", "Hi"))
+            dropped = weakref.ref(client)
+            del client
+            self.assertIsNone(dropped())
+            self.assertTrue(gateway.closed.acquire(timeout=WAIT))
+            client = gateway.client()  # and in a cycle
+            client.cycle = client
+            list(client.stream("m", "Hi"))
+            del client
+            gc.collect()
+            self.assertTrue(gateway.closed.acquire(timeout=WAIT))
+
+    @contextlib.contextmanager
+    def assertWarnsNothing(self):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+            gc.collect()
+        self.assertEqual([str(warning.message) for warning in caught], [])
+
+    def test_a_stream_outlives_the_name_of_its_client(self):
+        with Gateway(HELLO) as gateway:
+            self.assertEqual(text_of(gateway.client().stream("m", "Hi")), "Hello")
+
+
+BIG_HEADERS = {f"X-{n}": "x" * 10_000 for n in range(10)}
+
+NO_ANSWERS = [
+    # name, answer, what stream() raises, what send() raises
+    ("a page", sized(b"<p>Log\nin</p>", content_type="text/html; charset=utf-8"),
+        (ProtocolError, "the answer is no event stream but text/html: <p>Log in</p>"), (ProtocolError, "the gateway sent no JSON object: <p>Log in</p>")),
+    ("204", head("204 No Content"), (ProtocolError, "the answer is no event stream but no content type: "),
+        (ProtocolError, "the gateway sent no JSON object: ")),
+    ("an empty stream", [OPEN_HEAD, CLOSE], (StreamInterruptedError, "the stream ended before the answer was complete"),
+        (ProtocolError, "the gateway sent no JSON object: ")),
+    ("a list", sized(b"[1]"), (ProtocolError, "the gateway sent no JSON object: [1]"), (ProtocolError, "the gateway sent no JSON object: [1]")),
+    ("bad JSON", sized(b'{"a" 1}'), (ProtocolError, 'the gateway sent no JSON object: {"a" 1}'), (ProtocolError, 'the gateway sent no JSON object: {"a" 1}')),
+    ("gzip", sized(b"\x1f\x8b", content_type="text/event-stream", Content_Encoding="gzip"),
+        (ProtocolError, "the answer is encoded as gzip, which was not asked for"), (ProtocolError, "the answer is encoded as gzip, which was not asked for")),
+    ("garbage", [b"\x00\x01garbage\r\n\r\n", CLOSE], (ProtocolError, "HOST sent no HTTP answer: BadStatusLine: garbage"),
+        (ProtocolError, "HOST sent no HTTP answer: BadStatusLine: garbage")),
+    ("another protocol", [b"SSH-2.0-OpenSSH_9.2\r\n", CLOSE], (ProtocolError, "HOST sent no HTTP answer: BadStatusLine: SSH-2.0-OpenSSH_9.2"),
+        (ProtocolError, "HOST sent no HTTP answer: BadStatusLine: SSH-2.0-OpenSSH_9.2")),
+    ("a header of 100 KB", [head(X="x" * 100_000), CLOSE],
+        (ProtocolError, "HOST sent no HTTP answer: LineTooLong: got more than 65536 bytes when reading header line"),
+        (ProtocolError, "HOST sent no HTTP answer: LineTooLong: got more than 65536 bytes when reading header line")),
+    ("101 headers", [head(**{f"X_{n}": 1 for n in range(101)}), CLOSE], (ProtocolError, "HOST sent no HTTP answer: HTTPException: got more than 100 headers"),
+        (ProtocolError, "HOST sent no HTTP answer: HTTPException: got more than 100 headers")),
+    ("a Content-Length too long", [sized(COMPLETION)[:-1], CLOSE], (StreamInterruptedError, "the connection to HOST broke: 1 bytes of the body are missing"),
+        (StreamInterruptedError, "the connection to HOST broke: 1 bytes of the body are missing")),
+    ("a Content-Length too short", [head(Content_Type="application/json", Content_Length=9) + json.dumps(COMPLETION).encode(), CLOSE],
+        (StreamInterruptedError, "the answer of HOST was cut after 9 bytes"), (StreamInterruptedError, "the answer of HOST was cut after 9 bytes")),
+    ("a chunk size that is none", [STREAM_HEAD + b"zz\r\nabc", CLOSE], (StreamInterruptedError, "the connection to HOST broke: IncompleteRead(0 bytes read)"),
+        (StreamInterruptedError, "the connection to HOST broke: IncompleteRead(0 bytes read)")),
+]  # fmt: skip
+
+
+class NoAnswerTest(unittest.TestCase):
+    def test_answers_that_are_none(self):
+        for name, answer, *expected in NO_ANSWERS:
+            for ask, (kind, text) in zip((lambda client: list(client.stream("m", "Hi")), lambda client: client.send("m", "Hi")), expected):
+                with self.subTest(name), Gateway(answer) as gateway, gateway.client() as client, waits():
+                    with self.assertRaises(EdgeeError) as caught:
+                        ask(client)
+                    self.assertEqual((type(caught.exception), str(caught.exception)), (kind, text.replace("HOST", gateway.url[7:])))
+                    self.assertEqual(len(gateway.requests), 1)
+
+    def test_json_cut_at_any_byte_is_a_network_error(self):
+        body = json.dumps({**COMPLETION, "x": "}é\\", "y": [True, {}]}, ensure_ascii=False).encode()
+        with Gateway(*([head(Content_Type="application/json") + body[:n], CLOSE] for n in range(1, len(body) + 1))) as gateway:
+            with gateway.client(max_retries=0) as client:
+                for n in range(1, len(body)):
+                    with self.assertRaises(NetworkError, msg=body[:n]):
+                        client.send("m", "Hi")
+                self.assertEqual(client.send("m", "Hi").text, "Hello")
+
+    def test_what_may_come_before_or_around_an_answer(self):
+        hints = b"HTTP/1.1 100 Continue\r\n\r\n" + head("103 Early Hints", Link="</a>; rel=preload") + head("102 Processing")
+        big = STREAM_HEAD[:-2] + head(**BIG_HEADERS).split(b"\r\n", 1)[1]
+        odd = STREAM_HEAD + b"".join(b"%04X ;a=b\r\n%s\r\n" % (len(one), one) for one in map(event, [chunk("Hello"), "[DONE]"]))
+        old = OPEN_HEAD.replace(b"1.1", b"1.0") + event(chunk("Hello")) + event("[DONE]")
+        for name, answer in [
+            ("1xx", hints + HELLO), ("100 KB of headers", big + HELLO[len(STREAM_HEAD):]), ("chunk extensions and a trailer", odd + b"0\r\nX: y\r\n\r\n"),
+            ("HTTP/1.0", [old, CLOSE]), ("201", HELLO.replace(b"200 OK", b"201 Created")), ("no reason", HELLO.replace(b" OK", b"")),
+            ("identity", HELLO.replace(b"\r\n", b"\r\nContent-Encoding: identity\r\n", 1)),
+            ("parameters of the type", HELLO.replace(b"text/event-stream", b"Text/Event-Stream;charset=UTF-8")),
+        ]:  # fmt: skip
+            with self.subTest(name), Gateway(answer) as gateway, gateway.client() as client:
+                self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")
+
+    def test_an_answer_that_comes_before_the_request_was_read_is_not_lost(self):
+        """A server may say 413 and hang up while a large body is still being sent."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            def serve():
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(sized({"error": "too large"}, "413 Too Large", Connection="close"))
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(1 << 20):
+                        pass
+
+            result = in_thread(serve)
+            with Edgee({"api_key": KEY, "base_url": f"http://127.0.0.1:{server.getsockname()[1]}"}) as client:
+                with self.assertRaises(APIError) as caught:
+                    client.send("m", "x" * (8 << 20))
+            self.assertEqual((str(caught.exception), result()), ("API error 413: too large", None))
+
+    def test_memory_stays_within_a_small_multiple_of_the_limit(self):
+        block = b"x" * 65536
+        limit = 1 << 20
+        for name, answer, kind in [
+            ("an endless line", [OPEN_HEAD + b"data: ", *[block] * 640], ProtocolError),
+            ("endless empty lines", [OPEN_HEAD, *[b"data:\n" * 10_000] * 640], ProtocolError),
+            ("an endless JSON answer", [head(Content_Type="application/json") + b'{"a": "', *[block] * 640], ProtocolError),
+            ("an endless page", [head(Content_Type="text/html"), *[block] * 640], ProtocolError),
+            ("an endless error body", [head("500 Oops"), *[block] * 640], APIError),
+            ("an event just under the limit", [OPEN_HEAD + b'data: {"a":"', *[block] * 15, b'"}\n\n', event("[DONE]"), CLOSE], type(None)),
+        ]:
+            with self.subTest(name), mock.patch.object(edgee, "_EVENT_BYTES", limit), Gateway([*answer, CLOSE]) as gateway, gateway.client(max_retries=0) as client:
+                tracemalloc.start()
+                error = drain(client.stream("m", "Hi"))[1]
+                peak = tracemalloc.get_traced_memory()[1]
+                tracemalloc.stop()
+                self.assertIs(type(error), kind)
+                self.assertLess(peak, 8 * limit)
+
+
+# ------------------------------------------------------------------------------------------------
+# TLS, proxies, kept connections, threads; and everything at once.
+# ------------------------------------------------------------------------------------------------
+
+
+class Proxy(Gateway):
+    """A forward proxy: `seen` is all that clients sent to it, `refusal` what it answers instead of serving."""
+
+    def __init__(self, refusal=None):
+        self.seen = []
+        self.refusal = refusal
+        super().__init__()
+
+    def _serve(self, connection, number):
+        stream = connection.makefile("rb")
+        request = self._read(stream, number)
+        self.seen.append(request)
+        if self.refusal:
+            connection.sendall(self.refusal)
+        else:
+            tunnel = request.method == "CONNECT"
+            host, port = (request.path if tunnel else request.headers["host"]).rsplit(":", 1)
+            upstream = socket.create_connection((host, int(port)))
+            self._sockets.add(upstream)
+            connection.sendall(head("200 Connection established")) if tunnel else upstream.sendall(request.raw)
+            self._start(self._pump, upstream, connection)
+            self._pump(stream.raw, upstream)
+            upstream.close()
+        stream.close()
+        connection.close()
+
+    @staticmethod
+    def _pump(source, target):
+        read = source.recv if isinstance(source, socket.socket) else source.read
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                data = read(65536)
+                if not data:
+                    break
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+class TLSAndProxyTest(unittest.TestCase):
+    def setUp(self):
+        environment = mock.patch.dict(os.environ)
+        environment.start()
+        self.addCleanup(environment.stop)
+        for name in list(os.environ):
+            if name.lower().endswith("_proxy") or name.startswith("SSL_CERT"):
+                del os.environ[name]
+
+    def test_a_certificate_is_trusted_by_ssl_cert_file_alone(self):
+        server_tls, environment = tls_context()
+        with Gateway(HELLO, tls=server_tls) as gateway:
+            with gateway.client() as client, waits() as waited, self.assertRaises(NetworkError) as caught:
+                client.send("m", "Hi")
+            self.assertRegex(str(caught.exception), rf"^the certificate of {gateway.url[8:]} is not trusted: self[- ]signed certificate;"
+                " if you trust it, name its CA's file in SSL_CERT_FILE$")  # fmt: skip
+            self.assertIsInstance(caught.exception.__cause__, ssl.SSLCertVerificationError)
+            self.assertEqual(waited.seconds, [])
+            with environment:
+                with gateway.client() as client:
+                    self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")
+        self.assertEqual(len(gateway.requests), 1)
+
+    def test_a_server_that_speaks_no_tls_is_tried_again_and_named(self):
+        class Plain(Gateway):
+            def _serve(self, connection, number):
+                connection.sendall(sized(b"", "400 Bad"))
+                super()._serve(connection, number)
+
+        with Plain(HELLO) as gateway:
+            with gateway.client(base_url=gateway.url.replace("http", "https")) as client, waits() as waited:
+                with self.assertRaises(NetworkError) as caught:
+                    client.send("m", "Hi")
+        self.assertRegex(str(caught.exception), f"^could not connect to {gateway.url[7:]}: ")
+        self.assertEqual((len(waited.seconds), gateway.connections, gateway.requests), (2, 3, []))
+
+    def test_ten_requests_make_one_handshake_also_when_the_end_of_the_body_is_late(self):
+        server_tls, environment = tls_context()
+        late = [HELLO[:-5], lambda: time.sleep(0.005), HELLO[-5:]]
+        for answer in ([HELLO], late, [sized(COMPLETION)]):
+            with environment, Gateway(answer, tls=server_tls) as gateway, gateway.client() as client:
+                for _ in range(10):
+                    list(client.stream("m", "Hi"))
+                self.assertEqual((len(gateway.requests), gateway.connections), (10, 1))
+
+    def test_twenty_requests_of_ten_threads_make_at_most_ten_handshakes(self):
+        server_tls, environment = tls_context()
+        with environment, Gateway(HELLO, tls=server_tls) as gateway, gateway.client() as client:
+            results = [in_thread(lambda: [text_of(client.stream("m", "Hi")) for _ in range(2)]) for _ in range(10)]
+            self.assertEqual([result() for result in results], [["Hello"] * 2] * 10)
+            self.assertLessEqual(gateway.connections, 10)
+
+    def test_https_goes_through_a_proxy_that_never_sees_the_key(self):
+        server_tls, environment = tls_context()
+        with environment, Gateway(HELLO, tls=server_tls) as gateway, Proxy() as proxy:
+            os.environ["HTTPS_PROXY"] = proxy.url.replace("//", "//user:pass%21@")
+            with gateway.client() as client:
+                for _ in range(2):
+                    self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")
+                client.close()
+            (seen,) = proxy.seen
+            self.assertEqual((seen.method, seen.path), ("CONNECT", gateway.url[8:]))
+            self.assertEqual(seen.headers["proxy-authorization"], "Basic dXNlcjpwYXNzIQ==")
+            self.assertNotIn("authorization", seen.headers)
+            self.assertNotIn(KEY, repr(proxy.seen))
+            self.assertEqual({request.headers.get("proxy-authorization") for request in gateway.requests}, {None})
+            self.assertEqual(gateway.requests[0].headers["authorization"], f"Bearer {KEY}")
+
+    def test_http_goes_through_a_proxy_unless_no_proxy_names_the_host(self):
+        with Gateway(HELLO) as gateway, Proxy() as proxy:
+            os.environ["http_proxy"] = proxy.url
+            with gateway.client() as client:
+                self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")
+            self.assertEqual(proxy.seen[0].path, f"{gateway.url}/v1/chat/completions")
+            os.environ["NO_PROXY"] = "127.0.0.1"
+            with gateway.client() as client:
+                self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")
+            self.assertEqual((len(proxy.seen), len(gateway.requests)), (1, 2))
+
+    def test_a_refusal_of_the_proxy_names_its_status(self):
+        for status, asked in [("407 Proxy Authentication Required", 1), ("503 Unavailable", 3)]:
+            with Proxy(refusal=head(status, Content_Length=0)) as proxy:
+                os.environ["HTTPS_PROXY"] = os.environ["HTTP_PROXY"] = proxy.url
+                with Edgee({"api_key": KEY, "base_url": "https://gateway.invalid"}) as client, waits() as waited:
+                    with self.assertRaises(NetworkError) as caught:
+                        client.send("m", "Hi")
+                self.assertEqual(str(caught.exception), f"could not connect to gateway.invalid: the proxy {proxy.url[7:]} refused: {status}")
+                self.assertEqual((len(proxy.seen), len(waited.seconds)), (3, 2))
+                with Edgee({"api_key": KEY, "base_url": "http://gateway.invalid"}) as client, waits():
+                    with self.assertRaises(APIError) as caught:
+                        client.send("m", "Hi")
+                self.assertEqual(str(caught.exception), f"API error {status[:3]}: {status[4:]}")
+                self.assertEqual(len(proxy.seen), 3 + asked)
+
+    def test_a_proxy_that_is_no_url_is_a_network_error(self):
+        for url in ("http://a:b", "http://", "http:///x"):
+            os.environ["HTTP_PROXY"] = url
+            with self.subTest(url), Edgee({"api_key": KEY, "base_url": "http://gateway.invalid", "max_retries": 0}) as client:
+                with self.assertRaises(NetworkError):
+                    client.send("m", "Hi")
+
+
+class KeptConnectionTest(unittest.TestCase):
+    def test_a_connection_is_used_again_after_every_answer_that_ended(self):
+        answers = [HELLO, sized(COMPLETION), sized({"error": "No"}, "404 Not Found"), sized(COMPLETION), HELLO,
+            sized(b"", "503 Busy"), STREAM_HEAD + in_chunks(event("[DONE]"), b": bye\n\n") + b"0\r\nX: y\r\n\r\n", HELLO]  # fmt: skip
+        with Gateway(*answers) as gateway, gateway.client() as client, waits():
+            for _ in answers[1:]:
+                drain(client.stream("m", "Hi"))
+            self.assertEqual((len(gateway.requests), gateway.connections), (len(answers), 1))
+
+    def test_a_connection_that_died_while_idle_is_replaced_without_an_error(self):
+        for name, end in [("closed", [CLOSE]), ("reset", [RESET]), ("garbage", [b"HTTP/1.1 200 OK\r\n\r\n"]), ("a timeout's answer", [head("408 Timeout"), CLOSE])]:
+            with self.subTest(name), Gateway([HELLO, *end], HELLO) as gateway, gateway.client(max_retries=0) as client, waits() as waited:
+                list(client.stream("m", "Hi"))
+                if end[-1] in (CLOSE, RESET):
+                    self.assertTrue(gateway.closed.acquire(timeout=WAIT))
+                self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")
+                self.assertEqual((gateway.connections, waited.seconds), (2, []))
+
+    def test_a_server_that_closes_when_the_next_request_comes_is_not_noticed(self):
+        with Gateway(HELLO, [CLOSE], HELLO) as gateway, gateway.client(max_retries=0) as client, waits() as waited:
+            for _ in range(2):
+                self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")
+            self.assertEqual((gateway.connections, len(gateway.requests), waited.seconds), (2, 3, []))
+
+    def test_what_is_not_kept(self):
+        stop = threading.Event()
+        closing = STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + HELLO[len(STREAM_HEAD):]
+        endless = [HELLO[:-5], lambda: stop.wait(WAIT)]
+        flood = [HELLO[:-5], *[in_chunks(b": x\n" * 10_000)] * 400]
+        for name, answer in [("Connection: close", closing), ("no end of the body within 0.1 s", endless), ("a flood after [DONE]", flood)]:
+            with self.subTest(name), Gateway(answer, HELLO) as gateway, gateway.client() as client:
+                for _ in range(2):
+                    self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")
+                stop.set()
+                self.assertEqual(gateway.connections, 2)
+
+    def test_none_is_kept_for_over_60_seconds(self):
+        with Gateway(HELLO) as gateway, gateway.client() as client:
+            list(client.stream("m", "Hi"))
+            client._connections._idle[0].idle_since -= 61
+            list(client.stream("m", "Hi"))
+            self.assertEqual(gateway.connections, 2)
+
+    def test_a_few_are_kept_at_most(self):
+        with Gateway(HELLO) as gateway, gateway.client() as client:
+            generators = [client.stream("m", "Hi") for _ in range(12)]
+            for generator in generators:
+                next(generator)
+            for generator in generators:
+                list(generator)
+            self.assertEqual((gateway.connections, len(client._connections._idle)), (12, 10))
+
+    def test_after_close_a_call_opens_a_new_connection(self):
+        with Gateway(HELLO) as gateway, gateway.client() as client:
+            for n in (1, 2):
+                list(client.stream("m", "Hi"))
+                client.close()
+                client.close()
+                self.assertTrue(gateway.closed.acquire(timeout=WAIT))
+                self.assertEqual(gateway.connections, n)
+
+    @unittest.skipUnless(hasattr(os, "fork"), "needs fork()")
+    def test_a_forked_child_uses_no_connection_of_its_parent(self):
+        with Gateway(HELLO) as gateway, gateway.client() as client:
+            list(client.stream("m", "Hi"))
+            running = client.stream("m", "Hi")
+            next(running)
+            with client._connections._lock, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of 3.12: this process has threads
+                child = os.fork()
+                if not child:
+                    status = 1
+                    try:
+                        status = 0 if text_of(client.stream("m", "Hi")) == "Hello" and not client.close() else 2
+                    finally:
+                        os._exit(status)
+            self.assertEqual(os.waitpid(child, 0)[1], 0)
+            self.assertEqual(text_of(running), "lo")
+            list(client.stream("m", "Hi"))
+            self.assertEqual((gateway.connections, len(gateway.requests)), (2, 4))
+
+
+class EverythingAtOnceTest(unittest.TestCase):
+    def test_64_threads_share_a_client_and_no_answer_is_mixed_up(self):
+        """Each answer repeats its question; some are cut, reset, refused or late."""
+
+        def answer_to(request):
+            number = int(json.loads(request.body)["messages"][0]["content"])
+            words = [f"{number}-{n};" for n in range(20)]
+            whole = stream_of(*map(chunk, words))
+            return [
+                [whole], [whole[:-5], lambda: time.sleep(0.001), whole[-5:]], [whole[:300], CLOSE], [whole[:400], RESET],
+                [sized(b"", "500 Oops")], [STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + whole[len(STREAM_HEAD):], CLOSE],
+                [whole, CLOSE],
+            ][number % 7]  # fmt: skip
+
+        def ask(first):
+            for number in range(first, 2000, 64):
+                chunks, error = drain(client.stream("m", str(number)))
+                whole = "".join(f"{number}-{n};" for n in range(20))
+                if text_of(chunks) != whole if error is None else not whole.startswith(text_of(chunks)):
+                    return number, text_of(chunks), error
+                if (error is None) != (number % 7 in (0, 1, 5, 6)):
+                    return number, error
+            return None
+
+        with Gateway(answer_to) as gateway, gateway.client(max_retries=0, timeout=30) as client:
+            results = [in_thread(lambda n=n: ask(n)) for n in range(64)]
+            self.assertEqual([result() for result in results], [None] * 64)
+            self.assertEqual(len(gateway.requests), 2000)
+            self.assertEqual(client._connections._busy, set())
+
+    def test_mutated_streams_are_an_error_or_what_was_sent(self):
+        """Valid answers with bytes changed, dropped, doubled or cut, from a fixed seed; nothing may hang."""
+        chance = random.Random(20261122)
+        whole = OPEN_HEAD + b": hello\n\n" + b"".join(map(event, ANSWER))
+        chunked = STREAM_HEAD + in_chunks(*map(event, ANSWER)) + b"0\r\n\r\n"
+        sent = [json.loads(text) for text in ANSWER[:-1]]
+
+        def mutate(data):
+            data = bytearray(data)
+            for _ in range(chance.choice((0, 1, 1, 2, 8))):
+                at = chance.randrange(len(data))
+                kind = chance.randrange(5)
+                if kind == 0:
+                    data[at] = chance.randrange(256)
+                elif kind == 1:
+                    del data[at : at + chance.randrange(1, 40)]
+                elif kind == 2:
+                    data[at:at] = data[at : at + chance.randrange(1, 40)]
+                elif kind == 3:
+                    data[at:at] = chance.choice((b"\r", b"\n", b"\r\n", b"\n\n", b"\0", b"\xff", b"data: ", b"0\r\n", b"[DONE]", b"}", b'"'))
+                else:
+                    del data[at:]
+                if not data:
+                    break
+            pieces, at = [], 0
+            while at < len(data):
+                size = chance.choice((1, 7, 100, 1000))
+                pieces.append(bytes(data[at : at + size]))
+                at += size
+            return bytes(data), [*pieces, chance.choice((CLOSE, CLOSE, RESET))]
+
+        cases = [mutate(chance.choice((whole, chunked))) for _ in range(600)]
+        untouched = ended = 0
+        with Gateway(*(pieces for _, pieces in cases)) as gateway, gateway.client(max_retries=0, timeout=5) as client:
+            for data, _ in cases:
+                before = len(gateway.requests)
+                chunks, error = drain(client.stream("m", "Hi"))  # lets only EdgeeErrors pass
+                self.assertEqual(len(gateway.requests), before + 1)
+                self.assertNotIsInstance(error, RequestTimeoutError, data)
+                if data in (whole, chunked) and error is None:
+                    untouched += 1
+                    self.assertEqual([one.raw for one in chunks], sent)
+                elif error is None:
+                    ended += 1
+                    self.assertTrue(b"[DONE]" in data or b"finish_reason" in data, data)
+        self.assertGreater(untouched, 50)
+        self.assertGreater(ended, 20)
+
+
+# ------------------------------------------------------------------------------------------------
+# The command line, and the file as a whole.
+# ------------------------------------------------------------------------------------------------
+
+
+class Terminal(io.TextIOWrapper):
+    """Standard input that is a terminal, where nobody types."""
+
+    def __init__(self):
+        super().__init__(io.BytesIO())
+
+    def isatty(self):
+        return True
+
+
+def run(*arguments, stdin=None, **environment):
+    """Run main() in this process; return its status, standard output and standard error."""
+    output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    errors = io.StringIO()
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("EDGEE_") and not name.lower().endswith("_proxy")}
+    piped = Terminal() if stdin is None else io.TextIOWrapper(io.BytesIO(stdin if isinstance(stdin, bytes) else stdin.encode()))
+    with mock.patch.dict(os.environ, {**clean, **environment}, clear=True), mock.patch("sys.stdin", piped):
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            status = edgee.main(list(arguments))
+    output.flush()
+    return status, output.buffer.getvalue().decode(), errors.getvalue()
+
+
+def command(*arguments, module="edgee.py", **options):
+    """Start the command line in a process of its own, with nothing in its environment."""
+    clean = {name: value for name, value in os.environ.items() if name in ("PATH", "SYSTEMROOT", "TEMP")}
+    options.setdefault("stdin", subprocess.DEVNULL)
+    start = [module] if module.endswith(".py") else ["-m", module]
+    return subprocess.Popen([sys.executable, *start, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=options.pop("cwd", HERE), env={**clean, **options.pop("env", {})}, **options)  # fmt: skip
+
+
+class CommandTest(unittest.TestCase):
+    def ask(self, *arguments, answer=HELLO, **options):
+        """Run the command against a gateway; return status, output, errors and the body that was sent."""
+        with Gateway(answer) as gateway:
+            status, output, errors = run(*arguments, EDGEE_API_KEY=KEY, EDGEE_BASE_URL=gateway.url, **options)
+        self.assertNotIn(KEY, output + errors)
+        return status, output, errors, json.loads(gateway.requests[0].body) if gateway.requests and gateway.requests[0].body else None
+
+    def test_the_answer_is_on_standard_output_and_ends_with_a_line_end(self):
+        for answer in (HELLO, stream_of(chunk("Hello\n"))):
+            body = {"model": "gpt-5.2", "messages": [USER], "stream": True}
+            self.assertEqual(self.ask("Hi", answer=answer), (0, "Hello\n", "", body))
+
+    def test_what_is_asked(self):
+        file = os.path.join(tempfile.mkdtemp(), "input.json")
+        self.addCleanup(shutil.rmtree, os.path.dirname(file))
+        with open(file, "w", encoding="utf-8") as written:
+            json.dump({"messages": [{"role": "user", "content": "é"}], "seed": 1, "model": "from-file", "tags": ["a"]}, written)
+        said = {"role": "user", "content": "é"}
+        for arguments, stdin, environment, expected in [
+            (["Hi"], None, {}, {"messages": [USER]}),
+            ([], "Hi\n", {}, {"messages": [USER]}),
+            (["Hi"], "", {}, {"messages": [USER]}),
+            (["Hi"], "  indented\n\n", {}, {"messages": [{"role": "user", "content": "  indented\n\nHi"}]}),
+            (["Hi"], "\ufeffé".encode(), {}, {"messages": [{"role": "user", "content": "é\n\nHi"}]}),
+            (["Hi", "-m", "x"], None, {"EDGEE_MODEL": "y"}, {"messages": [USER], "model": "x"}),
+            (["Hi"], None, {"EDGEE_MODEL": "y"}, {"messages": [USER], "model": "y"}),
+            (["Hi"], None, {"EDGEE_MODEL": ""}, {"messages": [USER], "model": "gpt-5.2"}),
+            (["Hi", "-s", "Be brief"], None, {}, {"messages": [{"role": "system", "content": "Be brief"}, USER]}),
+            (["Hi", "-t", "a", "--tag", "b"], None, {}, {"messages": [USER], "tags": ["a", "b"]}),
+            (["Hi", "-o", "temperature", "0.5", "-o", "stop", '["x"]', "-o", "user", "me", "-o", "n", "null"], None, {},
+                {"messages": [USER], "temperature": 0.5, "stop": ["x"], "user": "me", "n": None}),
+            (["Hi", "--usage"], None, {}, {"messages": [USER], "stream_options": {"include_usage": True}}),
+            (["Hi", "--usage", "-o", "stream_options", '{"x": 1}'], None, {}, {"messages": [USER], "stream_options": {"include_usage": True, "x": 1}}),
+            (["--input", file], "", {"EDGEE_MODEL": "y"}, {"messages": [said], "seed": 1, "model": "from-file", "tags": ["a"]}),
+            (["--input", file, "Hi", "-t", "b", "-m", "x", "-s", "S"], None, {}, {"messages": [{"role": "system", "content": "S"}, said, USER],
+                "seed": 1, "model": "x", "tags": ["a", "b"]}),
+            (["--input", "-", "Hi"], '{"messages": []}', {}, {"messages": [USER]}),
+        ]:  # fmt: skip
+            with self.subTest(arguments, stdin=stdin):
+                status, output, errors, body = self.ask(*arguments, stdin=stdin, **environment)
+                self.assertEqual((status, output), (0, "Hello\n"))
+                self.assertEqual({"model": "gpt-5.2", **expected, "stream": True}, body)
+
+    def test_wrong_usage_is_status_2_and_a_line_on_standard_error(self):
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        file = os.path.join(folder, "list.json")
+        with open(file, "w", encoding="utf-8") as written:
+            written.write("[1]")
+        for arguments, stdin, line in [
+            ([], None, "edgee: nothing to ask: give a prompt, or text on standard input"),
+            ([], "", "edgee: nothing to ask: give a prompt, or text on standard input"),
+            ([" "], " \n", "edgee: nothing to ask: give a prompt, or text on standard input"),
+            ([], b"\xff", "edgee: standard input is not UTF-8 text"),
+            (["--input", os.path.join(folder, "none")], None, "edgee: [Errno 2] No such file or directory: "),
+            (["--input", file], None, f"edgee: --input {file} is no JSON object"),
+            (["--input", "-"], "{", "edgee: --input - is no JSON: "),
+            (["--input", "-"], "{}", "edgee: input has no messages"),
+            (["--input", "-"], '{"messages": [1]}', "edgee: messages[0] must be a dict or a Message, not int"),
+            (["--input", "-", "Hi"], '{"messages": "x"}', "edgee: messages must be a list, not str"),
+            (["--input", "-", "Hi", "-t", "a"], '{"tags": "x"}', "edgee: tags must be a list, not str"),
+            (["Hi", "-o", "stream", "false"], None, "edgee: -o stream is not possible: see --input, --model and --no-stream"),
+            (["Hi", "-o", "x", "NaN"], None, "edgee: input cannot be sent as JSON: "),
+            (["Hi", "--timeout", "-1"], None, "edgee: timeout must be a positive number of seconds, not -1.0"),
+            (["Hi", "--base-url", "nonsense"], None, "edgee: " + URL_PROBLEM),
+            (["Hi", "--demo", "--base-url", "http://a"], None, "edgee: --demo has a gateway of its own: leave --base-url out"),
+        ]:
+            with self.subTest(arguments, stdin=stdin):
+                status, output, errors = run(*arguments, stdin=stdin, EDGEE_API_KEY=KEY, EDGEE_BASE_URL="http://127.0.0.1:1")
+                self.assertEqual((status, output, errors.count("\n")), (2, "", 1))
+                self.assertEqual(errors[: len(line)], line)
+        status, _, errors = run("Hi")
+        self.assertEqual((status, errors), (2, "edgee: EDGEE_API_KEY is not set (--demo needs none)\n"))
+        for arguments in (["--nonsense"], ["a", "b"], ["--timeout", "x"]):
+            status, output, errors = run(*arguments)
+            self.assertEqual((status, output), (2, ""))
+            self.assertIn("error: ", errors)
+
+    def test_what_does_not_read_standard_input(self):
+        class Unread(io.RawIOBase):
+            def readable(self):
+                return True
+
+            def readinto(self, buffer):
+                raise AssertionError("standard input was read")
+
+        with Gateway(sized({"data": [{"id": "a"}, {"id": "b"}]})) as gateway:
+            for arguments, expected in [(["-h"], "usage: "), (["--version"], f"edgee {edgee.__version__}\n"), (["--models"], "a\nb\n")]:
+                with mock.patch.object(sys.modules[__name__], "Terminal", lambda: io.TextIOWrapper(io.BufferedReader(Unread()))):
+                    status, output, errors = run(*arguments, EDGEE_API_KEY=KEY, EDGEE_BASE_URL=gateway.url)
+                self.assertEqual((status, output[: len(expected)], errors), (0, expected, ""))
+
+    def test_the_help_opens_with_examples_and_names_every_option(self):
+        output = run("-h")[1]
+        self.assertRegex(output, r'^usage: *\n  python -m edgee "Tell me a story"\n')
+        for option in ("--model", "--system", "--tag", "--option", "--input", "--json", "--no-stream", "--usage", "--models", "--base-url",
+            "--timeout", "--version", "--demo", "-h"):  # fmt: skip
+            self.assertIn(option, output)
+
+    def test_json(self):
+        raws = [chunk("Hé", role="assistant"), chunk(finish="stop")]
+        status, output, errors, _ = self.ask("Hi", "--json", answer=stream_of(*raws))
+        self.assertEqual((status, [json.loads(line) for line in output.splitlines()], errors), (0, raws, ""))
+        status, output, errors, body = self.ask("Hi", "--json", "--no-stream", answer=sized(COMPLETION))
+        self.assertEqual((status, json.loads(output), errors, "stream" in body), (0, COMPLETION, "", False))
+
+    def test_no_stream(self):
+        self.assertEqual(self.ask("Hi", "--no-stream", answer=sized(COMPLETION))[:3], (0, "Hello\n", ""))
+
+    def test_usage(self):
+        numbers = {"usage": {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12},
+            "compression": {"saved_tokens": 3, "cost_savings": 27000}}  # fmt: skip
+        end = r"m, finish reason stop, 5 \+ 7 = 12 tokens, 3 tokens and \$0.027000 saved, "
+        answers = [
+            ([], stream_of(chunk("Hello"), {**chunk(finish="stop"), **numbers}), end + r"first text after \d\.\d\d s, \d\.\d\d s in all\n"),
+            (["--no-stream"], sized({**COMPLETION, **numbers}), end + r"\d\.\d\d s in all\n"),
+            ([], stream_of(chunk("Hello")), r"gpt-5.2, finish reason None, tokens not told, first text after .*"),
+        ]
+        for more, answer, expected in answers:
+            status, output, errors, _ = self.ask("Hi", "--usage", *more, answer=answer)
+            self.assertEqual((status, output), (0, "Hello\n"))
+            self.assertRegex(errors, f"^edgee: {expected}$")
+
+    def test_warnings_of_an_answer_that_is_not_all_there(self):
+        for reason in ("length", "content_filter"):
+            expected = (0, "Hel\n", f"edgee: warning: the answer is not whole: {reason}\n")
+            self.assertEqual(self.ask("Hi", answer=stream_of(chunk("Hel"), chunk(finish=reason)))[:3], expected)
+        two = stream_of(chunk("a"), chunk("b", index=1))
+        self.assertEqual(self.ask("Hi", answer=two)[:3], (0, "a\n", "edgee: warning: there is more than one choice; --json prints them all\n"))
+
+    def test_tool_calls_are_printed_as_json(self):
+        answer = stream_of(chunk(tool_calls=[call("a", "f", "{", index=0)]), chunk(tool_calls=[call(None, None, "}", index=0)]), chunk(finish="tool_calls"))
+        printed = json.dumps({"id": "a", "function": {"name": "f", "arguments": "{}"}, "type": "function"}) + "\n"
+        self.assertEqual(self.ask("Hi", answer=answer)[:3], (0, printed, ""))
+
+    def test_a_failure_is_status_1_and_a_line_after_what_arrived(self):
+        cut = [STREAM_HEAD + in_chunks(event(chunk("Hel"))), CLOSE]
+        status, output, errors, _ = self.ask("Hi", answer=cut)
+        self.assertEqual((status, output), (1, "Hel\n"))
+        self.assertRegex(errors, r"^edgee: the connection to 127\.0\.0\.1:\d+ broke: IncompleteRead\(0 bytes read\)\n$")
+        refused = sized({"error": "No\nmodel"}, "404 Not Found")
+        self.assertEqual(self.ask("Hi", answer=refused)[:3], (1, "", "edgee: API error 404: No model\n"))
+
+    def test_text_that_cannot_be_shown_is_replaced(self):
+        answer = stream_of(json.dumps(chunk("é \ud83d")), json.dumps(chunk("\ude00 \ud83d")))
+        self.assertEqual(self.ask("Hi", answer=answer)[:2], (0, "é 😀 ?\n"))
+        with Gateway(answer) as gateway:
+            process = command("Hi", env={"EDGEE_API_KEY": KEY, "EDGEE_BASE_URL": gateway.url, "PYTHONIOENCODING": "ascii"})
+            output, errors = process.communicate(timeout=WAIT)
+        self.assertEqual((process.returncode, output.split(), errors), (0, [b"?", b"?", b"?"], b""))
+
+    def test_the_demo_needs_no_key_and_no_network(self):
+        proxy = {"http_proxy": "http://127.0.0.1:1", "EDGEE_BASE_URL": "http://127.0.0.1:1", "EDGEE_API_KEY": KEY}
+        with mock.patch.object(edgee, "_DEMO_SECONDS", 0):
+            for more in ([], ["--no-stream"]):
+                status, output, errors = run("--demo", "Tell me a story", "--usage", *more, **proxy)
+                self.assertEqual((status, output.split("\n")[0]), (0, "You asked: Tell me a story"))
+                self.assertRegex(errors, "^edgee: this is a demo.*\nedgee: gpt-5.2, finish reason stop, ")
+            self.assertEqual(run("--demo", "--models", **proxy)[:2], (0, "demo\n"))
+
+    def test_words_come_one_by_one_and_a_closed_pipe_ends_quietly(self):
+        asked = threading.Semaphore(0)
+        pieces = [piece for word in "abc" for piece in (in_chunks(event(chunk(word))), lambda: asked.acquire(timeout=WAIT))]
+        with Gateway([STREAM_HEAD, *pieces, in_chunks(event(chunk("d")), event("[DONE]"))]) as gateway:
+            process = command("Hi", env={"EDGEE_API_KEY": KEY, "EDGEE_BASE_URL": gateway.url})
+            for word in b"abc":
+                self.assertEqual(process.stdout.read(1), bytes([word]))
+                if word == ord("c"):
+                    process.stdout.close()
+                asked.release()
+            self.assertEqual((process.wait(WAIT), process.stderr.read()), (0, b""))
+            process.stderr.close()
+
+    @unittest.skipIf(os.name == "nt", "no SIGINT for another process")
+    def test_ctrl_c_is_status_130_without_a_traceback(self):
+        stop = threading.Event()
+        with Gateway([STREAM_HEAD + in_chunks(event(chunk("abc"))), lambda: stop.wait(WAIT)]) as gateway:
+            process = command("Hi", env={"EDGEE_API_KEY": KEY, "EDGEE_BASE_URL": gateway.url})
+            self.assertEqual(process.stdout.read(3), b"abc")
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=WAIT)
+            stop.set()
+        self.assertEqual((process.returncode, output, errors.strip()), (130, b"\n", b""))
+
+
+class FileTest(unittest.TestCase):
+    def test_importing_brings_in_little_and_does_nothing(self):
+        code = (
+            "import sys; before = set(sys.modules); import edgee; new = set(sys.modules) - before\n"
+            "unwanted = {'http', 'ssl', 'socket', 'email', 'logging', 'argparse', 'typing', '_ssl', '_socket', 'urllib.request'}\n"
+            "print(sorted(unwanted & (new | {name.split('.')[0] for name in new if not name.startswith('urllib')})))"
+        )
+        output = subprocess.run([sys.executable, "-S", "-W", "error", "-c", code], cwd=HERE, stdout=subprocess.PIPE, check=True, env={}).stdout
+        self.assertEqual(output, b"[]\n".replace(b"\n", os.linesep.encode()))
+
+    def test_it_works_under_any_name_and_at_any_depth(self):
+        with tempfile.TemporaryDirectory() as folder:
+            deep = os.path.join(folder, "a", "b", "_vendor")
+            os.makedirs(deep)
+            for name in ("edgee.py", "other_name.py"):
+                shutil.copy(os.path.join(HERE, "edgee.py"), os.path.join(deep, name))
+            commands = [command("--demo", "Hi", module=module, cwd=folder) for module in (
+                "a.b._vendor.edgee", "a.b._vendor.other_name", os.path.join("a", "b", "_vendor", "other_name.py"))]  # fmt: skip
+            code = "from a.b._vendor import other_name as e; import pickle; print(pickle.loads(pickle.dumps(e.APIError('x', status=1))))"
+            commands.append(subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+            for process, expected in zip(commands, [b"You asked: Hi"] * 3 + [b"API error 1: x"]):
+                output, errors = process.communicate(timeout=WAIT)
+                self.assertEqual((process.returncode, output.splitlines()[0]), (0, expected), errors)
+
+    @unittest.skipIf(sys.version_info < (3, 10), "list[str] and X | Y are no types there")
+    def test_type_hints_of_the_dataclasses_can_be_read(self):
+        for name in edgee.__all__:
+            if dataclasses.is_dataclass(getattr(edgee, name)):
+                self.assertTrue(typing.get_type_hints(getattr(edgee, name)), name)
+
+    def test_all_names_are_there_and_documented(self):
+        for name in edgee.__all__:
+            self.assertTrue(getattr(edgee, name).__doc__, name)
+
+
+if __name__ == "__main__":
+    unittest.main()
