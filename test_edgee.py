@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import gc
+import importlib.util
 import io
 import json
 import logging
@@ -16,6 +17,7 @@ import shutil
 import signal
 import socket
 import ssl
+import statistics
 import struct
 import subprocess
 import sys
@@ -366,7 +368,9 @@ class ParserTest(unittest.TestCase):
 
     def test_a_mixture_of_line_ends(self):
         parser = EventStreamParser()
-        self.assertEqual(parser.feed(b"data: a\rdata: b\ndata: c\r\n\rdata: d\n\r\n"), [("message", "a\nb\nc"), ("message", "d")])
+        self.assertEqual(
+            parser.feed(b"data: a\rdata: b\ndata: c\r\n\rdata: d\n\r\n"), [("message", "a\nb\nc"), ("message", "d")]
+        )
 
     def test_finish_returns_the_event_whose_blank_line_never_came(self):
         for data, expected in [
@@ -491,13 +495,18 @@ class MergeTest(unittest.TestCase):
             for raws in ([calls(piece) for piece in pieces], [calls(*pieces)]):
                 with self.subTest(name):
                     tool_calls = merged(*raws).tool_calls
-                    self.assertEqual([(c.get("id"), c["function"].get("name"), c["function"]["arguments"]) for c in tool_calls], expected)
+                    self.assertEqual(
+                        [(c.get("id"), c["function"].get("name"), c["function"]["arguments"]) for c in tool_calls],
+                        expected,
+                    )
                     self.assertEqual({c["type"] for c in tool_calls}, {"function"})
                     self.assertFalse([c for c in tool_calls if "index" in c])
 
     def test_members_that_it_does_not_know_are_kept_in_a_tool_call(self):
         extra = {"google": {"thought_signature": "s"}}
-        response = merged(calls(call("a", "f", "1", index=0, extra_content=extra)), calls(call(None, None, "2", index=0)))
+        response = merged(
+            calls(call("a", "f", "1", index=0, extra_content=extra)), calls(call(None, None, "2", index=0))
+        )
         self.assertEqual(response.tool_calls, [
             {"id": "a", "type": "function", "function": {"name": "f", "arguments": "12"}, "extra_content": extra},
         ])  # fmt: skip
@@ -536,7 +545,9 @@ class MergeTest(unittest.TestCase):
             ("half of a surrogate pair", [{"content": "\ud83d"}, {"content": "!"}], {"content": "\ud83d!"}),
         ]:  # fmt: skip
             with self.subTest(name):
-                self.assertEqual(merged(*(with_delta(**delta) for delta in deltas)).message, {"role": "assistant", **expected})
+                self.assertEqual(
+                    merged(*(with_delta(**delta) for delta in deltas)).message, {"role": "assistant", **expected}
+                )
 
     def test_a_response_is_what_send_would_have_returned(self):
         response = merged(
@@ -561,7 +572,10 @@ class MergeTest(unittest.TestCase):
 
     def test_choices_are_kept_apart(self):
         response = merged(chunk("a", index=1), chunk("b", index=0), chunk("c", "stop", index=1), chunk("d", "length"))
-        self.assertEqual([(c.index, c.message["content"], c.finish_reason) for c in response.choices], [(0, "bd", "length"), (1, "ac", "stop")])
+        self.assertEqual(
+            [(c.index, c.message["content"], c.finish_reason) for c in response.choices],
+            [(0, "bd", "length"), (1, "ac", "stop")],
+        )
 
     def test_logprobs_are_joined(self):
         def with_logprobs(*tokens):
@@ -570,13 +584,18 @@ class MergeTest(unittest.TestCase):
         self.assertEqual(merged(with_logprobs(1), with_logprobs(2)).raw["choices"][0]["logprobs"], {"content": [1, 2]})
 
     def test_chunks_made_by_hand_need_no_raw(self):
-        chunks = [StreamChunk([StreamChoice(0, StreamDelta("assistant", "a"))], id="x"), StreamChunk([StreamChoice(0, StreamDelta(content="b"), "stop")])]
+        chunks = [
+            StreamChunk([StreamChoice(0, StreamDelta("assistant", "a"))], id="x"),
+            StreamChunk([StreamChoice(0, StreamDelta(content="b"), "stop")]),
+        ]
         response = SendResponse.from_chunks(iter(chunks))
         self.assertEqual((response.text, response.finish_reason, response.id), ("ab", "stop", "x"))
 
     def test_no_chunks_make_an_empty_response(self):
         response = SendResponse.from_chunks([])
-        self.assertEqual((response.choices, response.text, response.message, response.tool_calls), ([], None, None, None))
+        self.assertEqual(
+            (response.choices, response.text, response.message, response.tool_calls), ([], None, None, None)
+        )
 
     def test_odd_shapes_do_not_crash_a_reader(self):
         for raw in [
@@ -734,19 +753,29 @@ class RequestTest(unittest.TestCase):
     def test_stream_sends_the_same_body_with_stream_true(self):
         with Gateway(HELLO) as gateway, gateway.client() as client:
             for name, input, expected in BODY_CASES:
-                for generator in (client.stream("m", input), client.send("m", input, True), client.send("m", input, stream=True)):
+                for generator in (
+                    client.stream("m", input),
+                    client.send("m", input, True),
+                    client.send("m", input, stream=True),
+                ):
                     with self.subTest(name):
                         self.assertEqual(text_of(generator), "Hello")
-                        self.assertEqual(json.loads(gateway.requests[-1].body), {"model": "m", "stream": True, **expected})
+                        self.assertEqual(
+                            json.loads(gateway.requests[-1].body), {"model": "m", "stream": True, **expected}
+                        )
 
     def test_switches_are_headers(self):
-        with Gateway(sized(COMPLETION)) as gateway, gateway.client(headers={"x-edgee-compression-brevity": "?"}) as client:
+        with Gateway(sized(COMPLETION)) as gateway, gateway.client(
+            headers={"x-edgee-compression-brevity": "?"}
+        ) as client:
             for input in ({"messages": [USER], **dict.fromkeys(SWITCHES, True)}, InputObject([USER], **dict.fromkeys(SWITCHES, False)),
                 InputObject([USER], extra_body=dict.fromkeys(SWITCHES, False))):  # fmt: skip
                 client.send("m", input)
                 request = gateway.requests[-1]
                 value = "true" if isinstance(input, dict) else "false"
-                self.assertEqual({name: request.headers[name] for name in SWITCHES.values()}, dict.fromkeys(SWITCHES.values(), value))
+                self.assertEqual(
+                    {name: request.headers[name] for name in SWITCHES.values()}, dict.fromkeys(SWITCHES.values(), value)
+                )
                 self.assertEqual(json.loads(request.body), {"model": "m", "messages": [USER]})
 
     def test_the_head_of_a_request(self):
@@ -755,7 +784,9 @@ class RequestTest(unittest.TestCase):
             "user-agent": f"edgee-py/{edgee.__version__}", "x-a": "b",
         }  # fmt: skip
         posted = {"content-type": "application/json", "content-length": None}
-        with Gateway(sized(COMPLETION), HELLO, sized({"data": []})) as gateway, gateway.client(headers={"X-A": "b"}) as client:
+        with Gateway(sized(COMPLETION), HELLO, sized({"data": []})) as gateway, gateway.client(
+            headers={"X-A": "b"}
+        ) as client:
             client.send("m", "Hi")
             list(client.stream("m", "Hi"))
             client.models()
@@ -764,18 +795,31 @@ class RequestTest(unittest.TestCase):
             ("POST", "/v1/chat/completions", {**common, **posted, "accept": "text/event-stream"}),
             ("GET", "/v1/models", common),
         ]):  # fmt: skip
-            values = {name: None if name in ("host", "content-length") else value for name, value in request.headers.items()}
+            values = {
+                name: None if name in ("host", "content-length") else value for name, value in request.headers.items()
+            }
             self.assertEqual((request.method, request.path, values), expected)
             self.assertEqual(request.headers["host"], f"127.0.0.1:{gateway.port}")
 
     def test_headers_of_the_configuration_win_over_our_own(self):
-        with Gateway(HELLO) as gateway, gateway.client(headers={"user-agent": "mine", "AUTHORIZATION": "Other"}) as client:
+        with Gateway(HELLO) as gateway, gateway.client(
+            headers={"user-agent": "mine", "AUTHORIZATION": "Other"}
+        ) as client:
             list(client.stream("m", "Hi"))
-        self.assertEqual((gateway.requests[0].headers["user-agent"], gateway.requests[0].headers["authorization"]), ("mine", "Other"))
+        self.assertEqual(
+            (gateway.requests[0].headers["user-agent"], gateway.requests[0].headers["authorization"]), ("mine", "Other")
+        )
 
     def test_a_base_url_may_end_in_a_slash_or_v1_and_have_a_path(self):
         with Gateway(HELLO) as gateway:
-            for end, path in [("", "/v1"), ("/", "/v1"), ("/v1", "/v1"), ("/v1/", "/v1"), ("/a/b", "/a/b/v1"), ("/a/v1", "/a/v1")]:
+            for end, path in [
+                ("", "/v1"),
+                ("/", "/v1"),
+                ("/v1", "/v1"),
+                ("/v1/", "/v1"),
+                ("/a/b", "/a/b/v1"),
+                ("/a/v1", "/a/v1"),
+            ]:
                 with gateway.client(base_url=gateway.url + end) as client:
                     list(client.stream("m", "Hi"))
                     self.assertEqual(gateway.requests[-1].path, path + "/chat/completions")
@@ -794,7 +838,9 @@ class RequestTest(unittest.TestCase):
 
     def test_wrong_settings_raise_and_never_show_the_key(self):
         for config, kind, text in BAD_CONFIGS:
-            for given in [config] + ([EdgeeConfig(**config)] if isinstance(config, dict) and "url" not in config else []):
+            for given in [config] + (
+                [EdgeeConfig(**config)] if isinstance(config, dict) and "url" not in config else []
+            ):
                 with self.subTest(text, config=repr(config)), self.assertRaises(kind) as caught:
                     Edgee(given)
                 self.assertEqual(str(caught.exception), text)
@@ -809,7 +855,12 @@ class RequestTest(unittest.TestCase):
         self.assertEqual((settings.base_url, settings.timeout, settings.max_retries), ("https://api.edgee.ai", 600, 2))
         with Gateway(HELLO) as gateway:
             os.environ.update(EDGEE_API_KEY="from-environment", EDGEE_BASE_URL=gateway.url)
-            for config, key in [(None, "from-environment"), (KEY, KEY), ({"api_key": KEY}, KEY), (EdgeeConfig(KEY), KEY)]:
+            for config, key in [
+                (None, "from-environment"),
+                (KEY, KEY),
+                ({"api_key": KEY}, KEY),
+                (EdgeeConfig(KEY), KEY),
+            ]:
                 with Edgee(config) as client:
                     list(client.stream("m", "Hi"))
                     self.assertEqual(gateway.requests[-1].headers["authorization"], f"Bearer {key}")
@@ -832,14 +883,19 @@ class RequestTest(unittest.TestCase):
 
     def test_models(self):
         data = [{"id": "a", "owned_by": "b", "created": 1}, {"id": "c", "object": "model"}, None]
-        with Gateway(sized({"object": "list", "data": data}), sized({"data": None})) as gateway, gateway.client() as client:
+        with Gateway(
+            sized({"object": "list", "data": data}), sized({"data": None})
+        ) as gateway, gateway.client() as client:
             self.assertEqual(client.models(), [edgee.Model("a", "b", 1), edgee.Model("c", None, None)])
             self.assertEqual(client.models(), [])
 
     def test_send_returns_the_response(self):
         with Gateway(sized(COMPLETION, X_Edgee_Fallback_Used="yes")) as gateway, gateway.client() as client:
             response = client.send("m", "Hi")
-        self.assertEqual((response.text, response.finish_reason, response.message), ("Hello", "stop", COMPLETION["choices"][0]["message"]))
+        self.assertEqual(
+            (response.text, response.finish_reason, response.message),
+            ("Hello", "stop", COMPLETION["choices"][0]["message"]),
+        )
         self.assertEqual((response.id, response.model, response.usage), ("c1", "m", edgee.Usage(1, 2, 3)))
         self.assertEqual((response.raw, response.compression, response.tool_calls), (COMPLETION, None, None))
         self.assertEqual(response.headers["x-edgee-FALLBACK-used"], "yes")
@@ -873,7 +929,9 @@ class StreamTest(unittest.TestCase):
         story = stream_of(chunk("Once", role="assistant"), chunk(" upon"), chunk(finish="stop"))
         refusal = sized({"error": {"message": "no such model"}}, "404 Not Found")
         for name, code, answer, printed in STREAM_METHOD_EXAMPLES:
-            with self.subTest(name), Gateway(refusal if answer is None else story) as gateway, gateway.client() as client:
+            with self.subTest(name), Gateway(
+                refusal if answer is None else story
+            ) as gateway, gateway.client() as client:
                 with contextlib.redirect_stdout(io.StringIO()) as output:
                     exec(code, {"edgee": client})
                 self.assertEqual(output.getvalue(), printed)
@@ -918,7 +976,9 @@ class StreamTest(unittest.TestCase):
                 with Gateway(answer) as gateway, gateway.client() as client:
                     response = SendResponse.from_chunks(client.stream("m", "Hi"))
                 self.assertEqual(response.text, 'Héllo 👋🏽, "you"\n😀 data: [DONE]')
-                self.assertEqual(response.tool_calls[0]["function"], {"name": "weather", "arguments": '{"city":"Paris"}'})
+                self.assertEqual(
+                    response.tool_calls[0]["function"], {"name": "weather", "arguments": '{"city":"Paris"}'}
+                )
                 self.assertEqual((response.finish_reason, response.usage.total_tokens), ("tool_calls", 17))
 
     def test_how_an_answer_may_end(self):
@@ -936,7 +996,9 @@ class StreamTest(unittest.TestCase):
             ("no choice at all", [{"choices": [], "usage": {}}], interrupted),
             ("nothing", [], interrupted),
         ]:
-            with self.subTest(name), Gateway([OPEN_HEAD, *map(event, events), CLOSE]) as gateway, gateway.client() as client:
+            with self.subTest(name), Gateway(
+                [OPEN_HEAD, *map(event, events), CLOSE]
+            ) as gateway, gateway.client() as client:
                 chunks, ended = drain(client.stream("m", "Hi"))
                 self.assertEqual([one.raw for one in chunks], [one for one in events if type(one) is dict])
                 self.assertEqual(ended and str(ended), error)
@@ -948,15 +1010,21 @@ class StreamTest(unittest.TestCase):
 
     def test_done_ends_the_generator_at_once(self):
         waiting = threading.Event()
-        with Gateway([STREAM_HEAD + in_chunks(event(chunk("a")), event("[DONE]")), lambda: waiting.wait(WAIT)]) as gateway:
+        with Gateway(
+            [STREAM_HEAD + in_chunks(event(chunk("a")), event("[DONE]")), lambda: waiting.wait(WAIT)]
+        ) as gateway:
             with gateway.client() as client:
                 self.assertEqual(text_of(client.stream("m", "Hi")), "a")  # the end of the body is never sent
                 waiting.set()
 
     def test_chunks_come_one_by_one(self):
         asked = threading.Semaphore(0)
-        pieces = [piece for word in "abc" for piece in (in_chunks(event(chunk(word))), lambda: asked.acquire(timeout=WAIT))]
-        with Gateway([STREAM_HEAD, *pieces, in_chunks(event("[DONE]")) + b"0\r\n\r\n"]) as gateway, gateway.client() as client:
+        pieces = [
+            piece for word in "abc" for piece in (in_chunks(event(chunk(word))), lambda: asked.acquire(timeout=WAIT))
+        ]
+        with Gateway(
+            [STREAM_HEAD, *pieces, in_chunks(event("[DONE]")) + b"0\r\n\r\n"]
+        ) as gateway, gateway.client() as client:
             generator = client.stream("m", "Hi")
             for word in "abc":
                 self.assertEqual(next(generator).text, word)
@@ -966,10 +1034,16 @@ class StreamTest(unittest.TestCase):
     def test_fields_of_a_chunk(self):
         raw = {**chunk("a", role="assistant", tool_calls=[{"index": 0}], reasoning_content="r"), "compression": {
             "saved_tokens": 1, "cost_savings": 27000, "reduction": 48.5, "time_ms": 3}, "usage": {"prompt_tokens": 5}}  # fmt: skip
-        answer = STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nX-Edgee-Fallback-Used: 1\r\n\r\n") + in_chunks(event(raw), event("[DONE]")) + b"0\r\n\r\n"
+        answer = (
+            STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nX-Edgee-Fallback-Used: 1\r\n\r\n")
+            + in_chunks(event(raw), event("[DONE]"))
+            + b"0\r\n\r\n"
+        )
         with Gateway(answer) as gateway, gateway.client() as client:
             (got,) = client.stream("m", "Hi")
-        self.assertEqual((got.text, got.role, got.finish_reason, got.tool_calls), ("a", "assistant", None, [{"index": 0}]))
+        self.assertEqual(
+            (got.text, got.role, got.finish_reason, got.tool_calls), ("a", "assistant", None, [{"index": 0}])
+        )
         self.assertEqual((got.id, got.model, got.raw), ("c1", "m", raw))
         self.assertEqual((got.usage, got.compression), (edgee.Usage(5), edgee.Compression(1, 27000, 48.5, 3)))
         self.assertEqual(got.headers["x-edgee-fallback-used"], "1")
@@ -993,17 +1067,33 @@ class StreamTest(unittest.TestCase):
             ("a message at top level", b'event: error\ndata: {"message": "a"}\n\n', None, None, "a"),
             ("an error that says nothing", event({"error": True}), None, None, '{"error": true}'),
         ]:  # fmt: skip
-            with self.subTest(name), Gateway([STREAM_HEAD, in_chunks(event(chunk("a")), sent, event("[DONE]")), b"0\r\n\r\n"]) as gateway:
+            with self.subTest(name), Gateway(
+                [STREAM_HEAD, in_chunks(event(chunk("a")), sent, event("[DONE]")), b"0\r\n\r\n"]
+            ) as gateway:
                 with gateway.client() as client:
                     chunks, error = drain(client.stream("m", "Hi"))
                 self.assertEqual(text_of(chunks), "a")
                 self.assertIs(type(error), APIError)
                 self.assertEqual((error.status, error.code, error.message), (status, code, message))
-                self.assertEqual(str(error), f"API error: {message}" if status is None else f"API error {status}: {message}")
+                self.assertEqual(
+                    str(error), f"API error: {message}" if status is None else f"API error {status}: {message}"
+                )
                 self.assertEqual(len(gateway.requests), 1)
 
     def test_events_that_are_no_chunks(self):
-        for text in ("{", "nonsense", "5", "[]", "null", '"a"', "{} {}", '{"a": 1}x', "[DONE]x", "[" * 100_000, "9" * 5000):
+        for text in (
+            "{",
+            "nonsense",
+            "5",
+            "[]",
+            "null",
+            '"a"',
+            "{} {}",
+            '{"a": 1}x',
+            "[DONE]x",
+            "[" * 100_000,
+            "9" * 5000,
+        ):
             with self.subTest(text[:20]), Gateway(stream_of(chunk("a"), text)) as gateway, gateway.client() as client:
                 chunks, error = drain(client.stream("m", "Hi"))
                 self.assertEqual(text_of(chunks), "a")
@@ -1012,7 +1102,9 @@ class StreamTest(unittest.TestCase):
                 self.assertEqual(str(error), f"the gateway sent no JSON object: {shown}")
 
     def test_white_space_around_json(self):
-        with Gateway(stream_of(' \t{"choices":[]}  ', "\n  {}".replace("\n", ""))) as gateway, gateway.client() as client:
+        with Gateway(
+            stream_of(' \t{"choices":[]}  ', "\n  {}".replace("\n", ""))
+        ) as gateway, gateway.client() as client:
             self.assertEqual([one.raw for one in client.stream("m", "Hi")], [{"choices": []}, {}])
 
 
@@ -1099,19 +1191,34 @@ class ErrorTest(unittest.TestCase):
     def test_error_bodies_give_one_readable_line(self):
         page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\n\n<body>\tnginx</body></html>"
         for name, body, code, message in [
-            ("OpenAI", {"error": {"message": "No\nsuch\tmodel", "type": "t", "code": "model_not_found"}}, "model_not_found", "No such model"),
+            (
+                "OpenAI",
+                {"error": {"message": "No\nsuch\tmodel", "type": "t", "code": "model_not_found"}},
+                "model_not_found",
+                "No such model",
+            ),
             ("error is a string", {"error": "No"}, None, "No"),
             ("error is a list", {"error": [{"message": "No", "code": 7}]}, 7, "No"),
             ("error is a list of strings", {"error": ["No", "No!"]}, None, "No"),
             ("message at top level", {"message": "No", "code": "c"}, "c", "No"),
             ("error beside message", {"error": True, "message": "No"}, None, "No"),
             ("detail", {"detail": "No"}, None, "No"),
-            ("FastAPI", {"detail": [{"loc": ["body"], "msg": "field required", "type": "missing"}]}, None, "field required"),
+            (
+                "FastAPI",
+                {"detail": [{"loc": ["body"], "msg": "field required", "type": "missing"}]},
+                None,
+                "field required",
+            ),
             ("nested", {"error": {"error": {"message": "No", "code": "c"}}}, "c", "No"),
             ("too deep", b'{"error":' * 90000, None, ('{"error":' * 90000)[:500] + "…"),
             ("null", {"error": None, "message": None}, None, '{"error": null, "message": null}'),
             ("a list", [{"error": {"message": "No"}}], None, "No"),
-            ("HTML", page.encode(), None, "<html> <head><title>502 Bad Gateway</title></head> <body> nginx</body></html>"),
+            (
+                "HTML",
+                page.encode(),
+                None,
+                "<html> <head><title>502 Bad Gateway</title></head> <body> nginx</body></html>",
+            ),
             ("empty", b"", None, "Bad Gateway"),
             ("white space", b" \r\n ", None, "Bad Gateway"),
             ("not UTF-8", b"caf\xe9", None, "caf\ufffd"),
@@ -1122,14 +1229,18 @@ class ErrorTest(unittest.TestCase):
                 with gateway.client(max_retries=0) as client, self.assertRaises(APIError) as caught:
                     client.send("m", "Hi")
                 error = caught.exception
-                self.assertEqual((error.status, error.code, error.message, error.request_id), (502, code, message, "r1"))
+                self.assertEqual(
+                    (error.status, error.code, error.message, error.request_id), (502, code, message, "r1")
+                )
                 self.assertEqual(str(error), f"API error 502: {message}")
                 self.assertEqual(error.headers["x-REQUEST-id"], "r1")
                 text = (body if isinstance(body, bytes) else json.dumps(body).encode()).decode("utf-8", "replace")
                 self.assertEqual(error.body, text[: 64 * 1024])
 
     def test_stream_and_models_raise_the_same_error(self):
-        with Gateway(sized({"error": "No"}, "401 Unauthorized", Request_ID="r2")) as gateway, gateway.client() as client:
+        with Gateway(
+            sized({"error": "No"}, "401 Unauthorized", Request_ID="r2")
+        ) as gateway, gateway.client() as client:
             for ask in (lambda: list(client.stream("m", "Hi")), client.models):
                 with self.assertRaises(APIError) as caught:
                     ask()
@@ -1159,7 +1270,11 @@ class ErrorTest(unittest.TestCase):
             for status in ("301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"):
                 for location in (other.url, f"http://localhost:{other.port}/v1/chat/completions"):
                     with Gateway(sized(b"", status, Location=location)) as gateway, gateway.client() as client:
-                        for ask in (lambda: client.send("m", "Hi"), lambda: list(client.stream("m", "Hi")), client.models):
+                        for ask in (
+                            lambda: client.send("m", "Hi"),
+                            lambda: list(client.stream("m", "Hi")),
+                            client.models,
+                        ):
                             with self.subTest(status), self.assertRaises(APIError) as caught:
                                 ask()
                             self.assertEqual(str(caught.exception), f"API error {status[:3]}: redirect to {location} not followed,"
@@ -1185,20 +1300,32 @@ class ErrorTest(unittest.TestCase):
             ("no HTTP", [f"{KEY} 200 OK\r\n\r\n".encode(), CLOSE]),
         ]:
             for method in ("send", "stream"):
-                with self.subTest(name, method=method), Gateway(answer) as gateway, gateway.client(max_retries=0) as client:
+                with self.subTest(name, method=method), Gateway(answer) as gateway, gateway.client(
+                    max_retries=0
+                ) as client:
                     with self.assertRaises(EdgeeError) as caught, self.assertLogs("edgee", "DEBUG") as logs:
                         answer_or_generator = getattr(client, method)("m", "Hi")
                         list(answer_or_generator) if method == "stream" else None
                     error = caught.exception
-                    shown = [str(error), repr(error), logs.output, {name: value for name, value in vars(error).items() if name != "headers"}]
+                    shown = [
+                        str(error),
+                        repr(error),
+                        logs.output,
+                        {name: value for name, value in vars(error).items() if name != "headers"},
+                    ]
                     self.assertNotIn(KEY[:12], repr(shown))
                     self.assertEqual(len(gateway.requests), 1)
 
     def test_errors_survive_pickle_and_copy(self):
-        with Gateway(sized({"error": {"message": "No", "code": "c"}}, "429 Slow", Retry_After="90", X_Request_Id="r")) as gateway:
+        with Gateway(
+            sized({"error": {"message": "No", "code": "c"}}, "429 Slow", Retry_After="90", X_Request_Id="r")
+        ) as gateway:
             with gateway.client() as client, self.assertRaises(APIError) as caught:
                 client.send("m", "Hi")
-        errors = [caught.exception] + [kind("text") for kind in (EdgeeError, NetworkError, RequestTimeoutError, StreamInterruptedError, ProtocolError)]
+        errors = [caught.exception] + [
+            kind("text")
+            for kind in (EdgeeError, NetworkError, RequestTimeoutError, StreamInterruptedError, ProtocolError)
+        ]
         for error in errors:
             for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
                 self.assertIs(type(twin), type(error))
@@ -1215,7 +1342,9 @@ class ErrorTest(unittest.TestCase):
             self.assertEqual([base for base in bases if not issubclass(error, base)], [])
 
     def test_the_log_says_what_was_sent_what_came_and_why_a_retry_waits(self):
-        with Gateway(sized(b"", "503 Busy", X_Request_Id="r1"), HELLO) as gateway, gateway.client() as client, waits() as waited:
+        with Gateway(
+            sized(b"", "503 Busy", X_Request_Id="r1"), HELLO
+        ) as gateway, gateway.client() as client, waits() as waited:
             with self.assertLogs("edgee", "DEBUG") as logs:
                 list(client.stream("m", "Hi"))
         url = f"{gateway.url}/v1/chat/completions"
@@ -1286,7 +1415,10 @@ class RetryTest(unittest.TestCase):
         self.assertEqual(len(gateway.requests), 3)
 
     def test_send_and_models_try_again_too(self):
-        for answer, ask in [(sized(COMPLETION), lambda client: client.send("m", "Hi").raw), (sized({"data": []}), lambda client: client.models())]:
+        for answer, ask in [
+            (sized(COMPLETION), lambda client: client.send("m", "Hi").raw),
+            (sized({"data": []}), lambda client: client.models()),
+        ]:
             with Gateway([CLOSE], answer) as gateway, gateway.client() as client, waits() as waited:
                 ask(client)
                 self.assertEqual((len(gateway.requests), len(waited.seconds)), (2, 1))
@@ -1299,7 +1431,9 @@ class RetryTest(unittest.TestCase):
     def test_a_connection_that_cannot_be_made_is_tried_again(self):
         with socket.create_server(("127.0.0.1", 0)) as server:
             url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        with Edgee({"api_key": KEY, "base_url": url}) as client, waits() as waited, self.assertRaises(NetworkError) as caught:
+        with Edgee({"api_key": KEY, "base_url": url}) as client, waits() as waited, self.assertRaises(
+            NetworkError
+        ) as caught:
             client.send("m", "Hi")
         self.assertEqual(len(waited.seconds), 2)
         self.assertRegex(str(caught.exception), rf"^could not connect to {url[7:]}: ")
@@ -1377,13 +1511,17 @@ class TimeTest(unittest.TestCase):
                 gateway = Gateway([start + (b"" if start.endswith(b"data: ") else before), drip()])
                 serve = gateway._serve
                 gateway._serve = lambda connection, number: (connections.append(connection), serve(connection, number))
-                with self.subTest(name, after=before), gateway, gateway.client(timeout=0.15) as client, waits() as waited:
+                with self.subTest(name, after=before), gateway, gateway.client(
+                    timeout=0.15
+                ) as client, waits() as waited:
                     chunks, error = drain(client.stream("m", "Hi"))
                     stop.set()
                     self.assertIs(type(error), RequestTimeoutError)
                     self.assertEqual(str(error), f"no {waited_for} from {gateway.url[7:]} within 0.15 s")
                     self.assertIsInstance(error, TimeoutError)
-                    self.assertEqual((len(gateway.requests), waited.seconds), (1, []))  # it may be under way, and paid for
+                    self.assertEqual(
+                        (len(gateway.requests), waited.seconds), (1, [])
+                    )  # it may be under way, and paid for
                     self.assertEqual(len(chunks), bool(before and not start.endswith(b"data: ")))
 
     def test_an_answer_that_send_waits_for_times_out_too(self):
@@ -1400,7 +1538,9 @@ class TimeTest(unittest.TestCase):
         clock = [1000.0]
         with mock.patch.object(edgee.time, "monotonic", lambda: clock[0]):
             pieces = [in_chunks(event(chunk(word))) for word in "abc"]
-            with Gateway([STREAM_HEAD, *pieces, in_chunks(event("[DONE]"))]) as gateway, gateway.client(timeout=10) as client:
+            with Gateway([STREAM_HEAD, *pieces, in_chunks(event("[DONE]"))]) as gateway, gateway.client(
+                timeout=10
+            ) as client:
                 generator = client.stream("m", "Hi")
                 for word in "abc":
                     self.assertEqual(next(generator).text, word)
@@ -1415,14 +1555,20 @@ class TimeTest(unittest.TestCase):
             raise socket.timeout("timed out")
 
         addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{n}", 80)) for n in (1, 2)]
-        with mock.patch.object(socket, "getaddrinfo", lambda *_, **__: addresses), mock.patch.object(socket, "create_connection", create_connection):
+        with mock.patch.object(socket, "getaddrinfo", lambda *_, **__: addresses), mock.patch.object(
+            socket, "create_connection", create_connection
+        ):
             for timeout, shares in [(600, [5.0, 10.0]), (1, [0.5, 1.0])]:
                 tried.clear()
-                with waits() as waited, Edgee({"api_key": KEY, "base_url": "http://black.hole", "timeout": timeout}) as client:
+                with waits() as waited, Edgee(
+                    {"api_key": KEY, "base_url": "http://black.hole", "timeout": timeout}
+                ) as client:
                     with self.assertRaises(RequestTimeoutError) as caught:
                         client.send("m", "Hi")
                 self.assertEqual(str(caught.exception), "could not connect to black.hole: timed out")
-                self.assertEqual((tried, len(waited.seconds)), ([("192.0.2.1", shares[0]), ("192.0.2.2", shares[1])] * 3, 2))
+                self.assertEqual(
+                    (tried, len(waited.seconds)), ([("192.0.2.1", shares[0]), ("192.0.2.2", shares[1])] * 3, 2)
+                )
 
     def test_a_timeout_longer_than_sockets_can_wait_is_cut_to_what_they_can(self):
         with Gateway(HELLO) as gateway, gateway.client(timeout=1e300) as client:
@@ -1450,12 +1596,17 @@ class CloseTest(unittest.TestCase):
         ]:
             waiting, stop = threading.Event(), threading.Event()
             answer = [start, waiting.set, lambda: stop.wait(WAIT)]
-            with self.subTest(name), environment, Gateway(answer, HELLO, tls=tls) as gateway, gateway.client() as client:
+            with self.subTest(name), environment, Gateway(
+                answer, HELLO, tls=tls
+            ) as gateway, gateway.client() as client:
                 result = in_thread(lambda: drain(client.stream("m", "Hi")))
                 self.assertTrue(waiting.wait(WAIT))
                 client.close()
                 chunks, error = result()
-                self.assertEqual((type(error), str(error)), (StreamInterruptedError, "the client was closed before the answer was complete"))
+                self.assertEqual(
+                    (type(error), str(error)),
+                    (StreamInterruptedError, "the client was closed before the answer was complete"),
+                )
                 self.assertEqual(len(chunks), delivered)
                 stop.set()
                 self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")  # on a new connection
@@ -1475,7 +1626,9 @@ class CloseTest(unittest.TestCase):
 
         for end in (close, list.clear, leave_a_loop, raise_inside):
             stop = threading.Event()
-            with Gateway([STREAM_HEAD, in_chunks(event(chunk("a"))) * 2, lambda: stop.wait(WAIT)], HELLO) as gateway, gateway.client() as client:
+            with Gateway(
+                [STREAM_HEAD, in_chunks(event(chunk("a"))) * 2, lambda: stop.wait(WAIT)], HELLO
+            ) as gateway, gateway.client() as client:
                 generators = [client.stream("m", "Hi")]
                 next(generators[0])
                 end(generators)
@@ -1548,16 +1701,22 @@ NO_ANSWERS = [
 class NoAnswerTest(unittest.TestCase):
     def test_answers_that_are_none(self):
         for name, answer, *expected in NO_ANSWERS:
-            for ask, (kind, text) in zip((lambda client: list(client.stream("m", "Hi")), lambda client: client.send("m", "Hi")), expected):
+            for ask, (kind, text) in zip(
+                (lambda client: list(client.stream("m", "Hi")), lambda client: client.send("m", "Hi")), expected
+            ):
                 with self.subTest(name), Gateway(answer) as gateway, gateway.client() as client, waits():
                     with self.assertRaises(EdgeeError) as caught:
                         ask(client)
-                    self.assertEqual((type(caught.exception), str(caught.exception)), (kind, text.replace("HOST", gateway.url[7:])))
+                    self.assertEqual(
+                        (type(caught.exception), str(caught.exception)), (kind, text.replace("HOST", gateway.url[7:]))
+                    )
                     self.assertEqual(len(gateway.requests), 1)
 
     def test_json_cut_at_any_byte_is_a_network_error(self):
         body = json.dumps({**COMPLETION, "x": "}é\\", "y": [True, {}]}, ensure_ascii=False).encode()
-        with Gateway(*([head(Content_Type="application/json") + body[:n], CLOSE] for n in range(1, len(body) + 1))) as gateway:
+        with Gateway(
+            *([head(Content_Type="application/json") + body[:n], CLOSE] for n in range(1, len(body) + 1))
+        ) as gateway:
             with gateway.client(max_retries=0) as client:
                 for n in range(1, len(body)):
                     with self.assertRaises(NetworkError, msg=body[:n]):
@@ -1565,9 +1724,15 @@ class NoAnswerTest(unittest.TestCase):
                 self.assertEqual(client.send("m", "Hi").text, "Hello")
 
     def test_what_may_come_before_or_around_an_answer(self):
-        hints = b"HTTP/1.1 100 Continue\r\n\r\n" + head("103 Early Hints", Link="</a>; rel=preload") + head("102 Processing")
+        hints = (
+            b"HTTP/1.1 100 Continue\r\n\r\n"
+            + head("103 Early Hints", Link="</a>; rel=preload")
+            + head("102 Processing")
+        )
         big = STREAM_HEAD[:-2] + head(**BIG_HEADERS).split(b"\r\n", 1)[1]
-        odd = STREAM_HEAD + b"".join(b"%04X ;a=b\r\n%s\r\n" % (len(one), one) for one in map(event, [chunk("Hello"), "[DONE]"]))
+        odd = STREAM_HEAD + b"".join(
+            b"%04X ;a=b\r\n%s\r\n" % (len(one), one) for one in map(event, [chunk("Hello"), "[DONE]"])
+        )
         old = OPEN_HEAD.replace(b"1.1", b"1.0") + event(chunk("Hello")) + event("[DONE]")
         for name, answer in [
             ("1xx", hints + HELLO), ("100 KB of headers", big + HELLO[len(STREAM_HEAD):]), ("chunk extensions and a trailer", odd + b"0\r\nX: y\r\n\r\n"),
@@ -1581,6 +1746,7 @@ class NoAnswerTest(unittest.TestCase):
     def test_an_answer_that_comes_before_the_request_was_read_is_not_lost(self):
         """A server may say 413 and hang up while a large body is still being sent."""
         with socket.create_server(("127.0.0.1", 0)) as server:
+
             def serve():
                 connection, _ = server.accept()
                 with connection:
@@ -1602,12 +1768,22 @@ class NoAnswerTest(unittest.TestCase):
         for name, answer, kind in [
             ("an endless line", [OPEN_HEAD + b"data: ", *[block] * 640], ProtocolError),
             ("endless empty lines", [OPEN_HEAD, *[b"data:\n" * 10_000] * 640], ProtocolError),
-            ("an endless JSON answer", [head(Content_Type="application/json") + b'{"a": "', *[block] * 640], ProtocolError),
+            (
+                "an endless JSON answer",
+                [head(Content_Type="application/json") + b'{"a": "', *[block] * 640],
+                ProtocolError,
+            ),
             ("an endless page", [head(Content_Type="text/html"), *[block] * 640], ProtocolError),
             ("an endless error body", [head("500 Oops"), *[block] * 640], APIError),
-            ("an event just under the limit", [OPEN_HEAD + b'data: {"a":"', *[block] * 15, b'"}\n\n', event("[DONE]"), CLOSE], type(None)),
+            (
+                "an event just under the limit",
+                [OPEN_HEAD + b'data: {"a":"', *[block] * 15, b'"}\n\n', event("[DONE]"), CLOSE],
+                type(None),
+            ),
         ]:
-            with self.subTest(name), mock.patch.object(edgee, "_EVENT_BYTES", limit), Gateway([*answer, CLOSE]) as gateway, gateway.client(max_retries=0) as client:
+            with self.subTest(name), mock.patch.object(edgee, "_EVENT_BYTES", limit), Gateway(
+                [*answer, CLOSE]
+            ) as gateway, gateway.client(max_retries=0) as client:
                 tracemalloc.start()
                 error = drain(client.stream("m", "Hi"))[1]
                 peak = tracemalloc.get_traced_memory()[1]
@@ -1745,7 +1921,10 @@ class TLSAndProxyTest(unittest.TestCase):
                 with Edgee({"api_key": KEY, "base_url": "https://gateway.invalid"}) as client, waits() as waited:
                     with self.assertRaises(NetworkError) as caught:
                         client.send("m", "Hi")
-                self.assertEqual(str(caught.exception), f"could not connect to gateway.invalid: the proxy {proxy.url[7:]} refused: {status}")
+                self.assertEqual(
+                    str(caught.exception),
+                    f"could not connect to gateway.invalid: the proxy {proxy.url[7:]} refused: {status}",
+                )
                 self.assertEqual((len(proxy.seen), len(waited.seconds)), (3, 2))
                 with Edgee({"api_key": KEY, "base_url": "http://gateway.invalid"}) as client, waits():
                     with self.assertRaises(APIError) as caught:
@@ -1756,7 +1935,9 @@ class TLSAndProxyTest(unittest.TestCase):
     def test_a_proxy_that_is_no_url_is_a_network_error(self):
         for url in ("http://a:b", "http://", "http:///x"):
             os.environ["HTTP_PROXY"] = url
-            with self.subTest(url), Edgee({"api_key": KEY, "base_url": "http://gateway.invalid", "max_retries": 0}) as client:
+            with self.subTest(url), Edgee(
+                {"api_key": KEY, "base_url": "http://gateway.invalid", "max_retries": 0}
+            ) as client:
                 with self.assertRaises(NetworkError):
                     client.send("m", "Hi")
 
@@ -1771,8 +1952,15 @@ class KeptConnectionTest(unittest.TestCase):
             self.assertEqual((len(gateway.requests), gateway.connections), (len(answers), 1))
 
     def test_a_connection_that_died_while_idle_is_replaced_without_an_error(self):
-        for name, end in [("closed", [CLOSE]), ("reset", [RESET]), ("garbage", [b"HTTP/1.1 200 OK\r\n\r\n"]), ("a timeout's answer", [head("408 Timeout"), CLOSE])]:
-            with self.subTest(name), Gateway([HELLO, *end], HELLO) as gateway, gateway.client(max_retries=0) as client, waits() as waited:
+        for name, end in [
+            ("closed", [CLOSE]),
+            ("reset", [RESET]),
+            ("garbage", [b"HTTP/1.1 200 OK\r\n\r\n"]),
+            ("a timeout's answer", [head("408 Timeout"), CLOSE]),
+        ]:
+            with self.subTest(name), Gateway([HELLO, *end], HELLO) as gateway, gateway.client(
+                max_retries=0
+            ) as client, waits() as waited:
                 list(client.stream("m", "Hi"))
                 if end[-1] in (CLOSE, RESET):
                     self.assertTrue(gateway.closed.acquire(timeout=WAIT))
@@ -1787,10 +1975,14 @@ class KeptConnectionTest(unittest.TestCase):
 
     def test_what_is_not_kept(self):
         stop = threading.Event()
-        closing = STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + HELLO[len(STREAM_HEAD):]
+        closing = STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + HELLO[len(STREAM_HEAD) :]
         endless = [HELLO[:-5], lambda: stop.wait(WAIT)]
         flood = [HELLO[:-5], *[in_chunks(b": x\n" * 10_000)] * 400]
-        for name, answer in [("Connection: close", closing), ("no end of the body within 0.1 s", endless), ("a flood after [DONE]", flood)]:
+        for name, answer in [
+            ("Connection: close", closing),
+            ("no end of the body within 0.1 s", endless),
+            ("a flood after [DONE]", flood),
+        ]:
             with self.subTest(name), Gateway(answer, HELLO) as gateway, gateway.client() as client:
                 for _ in range(2):
                     self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")
@@ -1892,7 +2084,9 @@ class EverythingAtOnceTest(unittest.TestCase):
                 elif kind == 2:
                     data[at:at] = data[at : at + chance.randrange(1, 40)]
                 elif kind == 3:
-                    data[at:at] = chance.choice((b"\r", b"\n", b"\r\n", b"\n\n", b"\0", b"\xff", b"data: ", b"0\r\n", b"[DONE]", b"}", b'"'))
+                    data[at:at] = chance.choice(
+                        (b"\r", b"\n", b"\r\n", b"\n\n", b"\0", b"\xff", b"data: ", b"0\r\n", b"[DONE]", b"}", b'"')
+                    )
                 else:
                     del data[at:]
                 if not data:
@@ -1941,8 +2135,16 @@ def run(*arguments, stdin=None, **environment):
     """Run main() in this process; return its status, standard output and standard error."""
     output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     errors = io.StringIO()
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("EDGEE_") and not name.lower().endswith("_proxy")}
-    piped = Terminal() if stdin is None else io.TextIOWrapper(io.BytesIO(stdin if isinstance(stdin, bytes) else stdin.encode()))
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("EDGEE_") and not name.lower().endswith("_proxy")
+    }
+    piped = (
+        Terminal()
+        if stdin is None
+        else io.TextIOWrapper(io.BytesIO(stdin if isinstance(stdin, bytes) else stdin.encode()))
+    )
     with mock.patch.dict(os.environ, {**clean, **environment}, clear=True), mock.patch("sys.stdin", piped):
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
             status = edgee.main(list(arguments))
@@ -1965,7 +2167,12 @@ class CommandTest(unittest.TestCase):
         with Gateway(answer) as gateway:
             status, output, errors = run(*arguments, EDGEE_API_KEY=KEY, EDGEE_BASE_URL=gateway.url, **options)
         self.assertNotIn(KEY, output + errors)
-        return status, output, errors, json.loads(gateway.requests[0].body) if gateway.requests and gateway.requests[0].body else None
+        return (
+            status,
+            output,
+            errors,
+            json.loads(gateway.requests[0].body) if gateway.requests and gateway.requests[0].body else None,
+        )
 
     def test_the_answer_is_on_standard_output_and_ends_with_a_line_end(self):
         for answer in (HELLO, stream_of(chunk("Hello\n"))):
@@ -1976,7 +2183,10 @@ class CommandTest(unittest.TestCase):
         file = os.path.join(tempfile.mkdtemp(), "input.json")
         self.addCleanup(shutil.rmtree, os.path.dirname(file))
         with open(file, "w", encoding="utf-8") as written:
-            json.dump({"messages": [{"role": "user", "content": "é"}], "seed": 1, "model": "from-file", "tags": ["a"]}, written)
+            json.dump(
+                {"messages": [{"role": "user", "content": "é"}], "seed": 1, "model": "from-file", "tags": ["a"]},
+                written,
+            )
         said = {"role": "user", "content": "é"}
         for arguments, stdin, environment, expected in [
             (["Hi"], None, {}, {"messages": [USER]}),
@@ -2016,19 +2226,29 @@ class CommandTest(unittest.TestCase):
             ([], b"\xff", "edgee: standard input is not UTF-8 text"),
             (["--input", os.path.join(folder, "none")], None, "edgee: [Errno 2] No such file or directory: "),
             (["--input", file], None, f"edgee: --input {file} is no JSON object"),
-            (["--input", "-"], "{", "edgee: --input - is no JSON: "),
+            (["--input", "-"], "{", "edgee: --input - is no JSON object"),
             (["--input", "-"], "{}", "edgee: input has no messages"),
             (["--input", "-"], '{"messages": [1]}', "edgee: messages[0] must be a dict or a Message, not int"),
             (["--input", "-", "Hi"], '{"messages": "x"}', "edgee: messages must be a list, not str"),
             (["--input", "-", "Hi", "-t", "a"], '{"tags": "x"}', "edgee: tags must be a list, not str"),
-            (["Hi", "-o", "stream", "false"], None, "edgee: -o stream is not possible: see --input, --model and --no-stream"),
+            (
+                ["Hi", "-o", "stream", "false"],
+                None,
+                "edgee: -o stream is not possible: see --input, --model and --no-stream",
+            ),
             (["Hi", "-o", "x", "NaN"], None, "edgee: input cannot be sent as JSON: "),
             (["Hi", "--timeout", "-1"], None, "edgee: timeout must be a positive number of seconds, not -1.0"),
             (["Hi", "--base-url", "nonsense"], None, "edgee: " + URL_PROBLEM),
-            (["Hi", "--demo", "--base-url", "http://a"], None, "edgee: --demo has a gateway of its own: leave --base-url out"),
+            (
+                ["Hi", "--demo", "--base-url", "http://a"],
+                None,
+                "edgee: --demo has a gateway of its own: leave --base-url out",
+            ),
         ]:
             with self.subTest(arguments, stdin=stdin):
-                status, output, errors = run(*arguments, stdin=stdin, EDGEE_API_KEY=KEY, EDGEE_BASE_URL="http://127.0.0.1:1")
+                status, output, errors = run(
+                    *arguments, stdin=stdin, EDGEE_API_KEY=KEY, EDGEE_BASE_URL="http://127.0.0.1:1"
+                )
                 self.assertEqual((status, output, errors.count("\n")), (2, "", 1))
                 self.assertEqual(errors[: len(line)], line)
         status, _, errors = run("Hi")
@@ -2047,8 +2267,14 @@ class CommandTest(unittest.TestCase):
                 raise AssertionError("standard input was read")
 
         with Gateway(sized({"data": [{"id": "a"}, {"id": "b"}]})) as gateway:
-            for arguments, expected in [(["-h"], "usage: "), (["--version"], f"edgee {edgee.__version__}\n"), (["--models"], "a\nb\n")]:
-                with mock.patch.object(sys.modules[__name__], "Terminal", lambda: io.TextIOWrapper(io.BufferedReader(Unread()))):
+            for arguments, expected in [
+                (["-h"], "usage: "),
+                (["--version"], f"edgee {edgee.__version__}\n"),
+                (["--models"], "a\nb\n"),
+            ]:
+                with mock.patch.object(
+                    sys.modules[__name__], "Terminal", lambda: io.TextIOWrapper(io.BufferedReader(Unread()))
+                ):
                     status, output, errors = run(*arguments, EDGEE_API_KEY=KEY, EDGEE_BASE_URL=gateway.url)
                 self.assertEqual((status, output[: len(expected)], errors), (0, expected, ""))
 
@@ -2074,9 +2300,13 @@ class CommandTest(unittest.TestCase):
             "compression": {"saved_tokens": 3, "cost_savings": 27000}}  # fmt: skip
         end = r"m, finish reason stop, 5 \+ 7 = 12 tokens, 3 tokens and \$0.027000 saved, "
         answers = [
-            ([], stream_of(chunk("Hello"), {**chunk(finish="stop"), **numbers}), end + r"first text after \d\.\d\d s, \d\.\d\d s in all\n"),
+            (
+                [],
+                stream_of(chunk("Hello"), {**chunk(finish="stop"), **numbers}),
+                end + r"first text after \d\.\d\d s, \d\.\d\d s in all\n",
+            ),
             (["--no-stream"], sized({**COMPLETION, **numbers}), end + r"\d\.\d\d s in all\n"),
-            ([], stream_of(chunk("Hello")), r"gpt-5.2, finish reason None, tokens not told, first text after .*"),
+            ([], stream_of(chunk("Hello")), r"m, finish reason None, tokens not told, first text after .*"),
         ]
         for more, answer, expected in answers:
             status, output, errors, _ = self.ask("Hi", "--usage", *more, answer=answer)
@@ -2088,10 +2318,17 @@ class CommandTest(unittest.TestCase):
             expected = (0, "Hel\n", f"edgee: warning: the answer is not whole: {reason}\n")
             self.assertEqual(self.ask("Hi", answer=stream_of(chunk("Hel"), chunk(finish=reason)))[:3], expected)
         two = stream_of(chunk("a"), chunk("b", index=1))
-        self.assertEqual(self.ask("Hi", answer=two)[:3], (0, "a\n", "edgee: warning: there is more than one choice; --json prints them all\n"))
+        self.assertEqual(
+            self.ask("Hi", answer=two)[:3],
+            (0, "a\n", "edgee: warning: there is more than one choice; --json prints them all\n"),
+        )
 
     def test_tool_calls_are_printed_as_json(self):
-        answer = stream_of(chunk(tool_calls=[call("a", "f", "{", index=0)]), chunk(tool_calls=[call(None, None, "}", index=0)]), chunk(finish="tool_calls"))
+        answer = stream_of(
+            chunk(tool_calls=[call("a", "f", "{", index=0)]),
+            chunk(tool_calls=[call(None, None, "}", index=0)]),
+            chunk(finish="tool_calls"),
+        )
         printed = json.dumps({"id": "a", "function": {"name": "f", "arguments": "{}"}, "type": "function"}) + "\n"
         self.assertEqual(self.ask("Hi", answer=answer)[:3], (0, printed, ""))
 
@@ -2107,7 +2344,9 @@ class CommandTest(unittest.TestCase):
         answer = stream_of(json.dumps(chunk("é \ud83d")), json.dumps(chunk("\ude00 \ud83d")))
         self.assertEqual(self.ask("Hi", answer=answer)[:2], (0, "é 😀 ?\n"))
         with Gateway(answer) as gateway:
-            process = command("Hi", env={"EDGEE_API_KEY": KEY, "EDGEE_BASE_URL": gateway.url, "PYTHONIOENCODING": "ascii"})
+            process = command(
+                "Hi", env={"EDGEE_API_KEY": KEY, "EDGEE_BASE_URL": gateway.url, "PYTHONIOENCODING": "ascii"}
+            )
             output, errors = process.communicate(timeout=WAIT)
         self.assertEqual((process.returncode, output.split(), errors), (0, [b"?", b"?", b"?"], b""))
 
@@ -2122,7 +2361,9 @@ class CommandTest(unittest.TestCase):
 
     def test_words_come_one_by_one_and_a_closed_pipe_ends_quietly(self):
         asked = threading.Semaphore(0)
-        pieces = [piece for word in "abc" for piece in (in_chunks(event(chunk(word))), lambda: asked.acquire(timeout=WAIT))]
+        pieces = [
+            piece for word in "abc" for piece in (in_chunks(event(chunk(word))), lambda: asked.acquire(timeout=WAIT))
+        ]
         with Gateway([STREAM_HEAD, *pieces, in_chunks(event(chunk("d")), event("[DONE]"))]) as gateway:
             process = command("Hi", env={"EDGEE_API_KEY": KEY, "EDGEE_BASE_URL": gateway.url})
             for word in b"abc":
@@ -2152,7 +2393,9 @@ class FileTest(unittest.TestCase):
             "unwanted = {'http', 'ssl', 'socket', 'email', 'logging', 'argparse', 'typing', '_ssl', '_socket', 'urllib.request'}\n"
             "print(sorted(unwanted & (new | {name.split('.')[0] for name in new if not name.startswith('urllib')})))"
         )
-        output = subprocess.run([sys.executable, "-S", "-W", "error", "-c", code], cwd=HERE, stdout=subprocess.PIPE, check=True, env={}).stdout
+        output = subprocess.run(
+            [sys.executable, "-S", "-W", "error", "-c", code], cwd=HERE, stdout=subprocess.PIPE, check=True, env={}
+        ).stdout
         self.assertEqual(output, b"[]\n".replace(b"\n", os.linesep.encode()))
 
     def test_it_works_under_any_name_and_at_any_depth(self):
@@ -2164,7 +2407,11 @@ class FileTest(unittest.TestCase):
             commands = [command("--demo", "Hi", module=module, cwd=folder) for module in (
                 "a.b._vendor.edgee", "a.b._vendor.other_name", os.path.join("a", "b", "_vendor", "other_name.py"))]  # fmt: skip
             code = "from a.b._vendor import other_name as e; import pickle; print(pickle.loads(pickle.dumps(e.APIError('x', status=1))))"
-            commands.append(subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+            commands.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                )
+            )
             for process, expected in zip(commands, [b"You asked: Hi"] * 3 + [b"API error 1: x"]):
                 output, errors = process.communicate(timeout=WAIT)
                 self.assertEqual((process.returncode, output.splitlines()[0]), (0, expected), errors)
@@ -2180,5 +2427,149 @@ class FileTest(unittest.TestCase):
             self.assertTrue(getattr(edgee, name).__doc__, name)
 
 
+# ------------------------------------------------------------------------------------------------
+# python test_edgee.py --bench [folder of the official package]: no test, it asserts nothing.
+# ------------------------------------------------------------------------------------------------
+
+BENCH_CHUNKS, BENCH_ROUNDS = 5000, 9
+BENCH_EVENT = event({**chunk(" word"), "object": "chat.completion.chunk", "created": 1700000000, "padding": "x" * 44})
+
+
+def bench_server():
+    """Print a port, and stream as many chunks in a burst as a request's model says, until standard input ends."""
+    burst = in_chunks(BENCH_EVENT) * 500
+
+    def answer(request):
+        number = int(json.loads(request.body)["model"])
+        return [STREAM_HEAD, *[burst] * (number // 500), in_chunks(event("[DONE]")) + b"0\r\n\r\n"]
+
+    with Gateway(answer) as gateway:
+        print(gateway.port, flush=True)
+        sys.stdin.read()
+
+
+def bench_clients(port, official):
+    """The clients that can be imported, by name: functions that read a stream of so many chunks."""
+    url = f"http://127.0.0.1:{port}"
+
+    def bare(number):
+        body = json.dumps({"model": str(number)}).encode()
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            rest, count = b"", 0
+            while True:
+                *lines, rest = (rest + connection.recv(65536)).split(b"\n")
+                for line in lines:
+                    if line == b"data: [DONE]":
+                        return count
+                    if line.startswith(b"data: "):
+                        json.loads(line[6:])
+                        count += 1
+
+    clients = {
+        "edgee.py": lambda number, client=Edgee(EdgeeConfig(KEY, url)): sum(
+            1 for _ in client.stream(str(number), "Hi")
+        ),
+        "bare loop": bare,
+    }
+    with contextlib.suppress(ImportError):
+        import openai
+
+        asked = openai.OpenAI(api_key=KEY, base_url=url + "/v1").chat.completions
+        clients["openai"] = lambda number: sum(1 for _ in asked.create(model=str(number), messages=[USER], stream=True))
+    with contextlib.suppress(ImportError):
+        import httpx_sse
+
+        httpx = httpx_sse._api.httpx
+
+        def through_httpx_sse(number):
+            with httpx.Client() as client, httpx_sse.connect_sse(
+                client, "POST", url, json={"model": str(number)}
+            ) as source:
+                return sum(1 for one in source.iter_sse() if one.data != "[DONE]" and json.loads(one.data))
+
+        clients["httpx_sse"] = through_httpx_sse
+    if official:
+        spec = importlib.util.spec_from_file_location("official_edgee", os.path.join(official, "__init__.py"))
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        client = module.Edgee({"api_key": KEY, "base_url": url})
+        clients["edgee package"] = lambda number: sum(1 for _ in client.stream(str(number), "Hi"))
+    return clients
+
+
+def bench_import(official):
+    """Seconds that imports take over a bare interpreter, by name: the median of pairs."""
+    codes = {"edgee.py": "import edgee"}
+    if official:
+        codes["edgee package"] = (
+            f"import sys; sys.path.insert(0, {os.path.dirname(os.path.abspath(official))!r}); import edgee"
+        )
+
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+    def seconds(code, folder):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-S", "-c", code], cwd=folder, env=environment, check=True)
+        return time.perf_counter() - start
+
+    for name, code in codes.items():
+        seconds(code, HERE if name == "edgee.py" else os.sep)  # which compiles it
+    times = {name: [] for name in codes}
+    for _ in range(3 * BENCH_ROUNDS):
+        nothing = seconds("pass", HERE)
+        for name, code in codes.items():
+            times[name].append(seconds(code, HERE if name == "edgee.py" else os.sep) - nothing)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def bench_memory(port, number):
+    """Bytes at the peak of a process that reads a stream of so many chunks."""
+    code = f"import edgee; client = edgee.Edgee({{'api_key': 'k', 'base_url': 'http://127.0.0.1:{port}'}})\n" \
+        f"for _ in client.stream('{number}', 'Hi'): pass\nprint(open('/proc/self/status').read())"  # fmt: skip
+    output = subprocess.run([sys.executable, "-c", code], cwd=HERE, stdout=subprocess.PIPE, check=True).stdout
+    return int(output.split(b"VmHWM:")[1].split()[0]) * 1024
+
+
+def bench(official=None):
+    server = subprocess.Popen(
+        [sys.executable, __file__, "--bench-server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    port = int(server.stdout.readline())
+    clients = bench_clients(port, official)
+    times = {name: [] for name in clients}
+    for number in [500] + [BENCH_CHUNKS] * BENCH_ROUNDS:  # one round warms up
+        for name, read in clients.items():
+            start = time.process_time()
+            if read(number) != number:
+                raise SystemExit(f"{name} lost chunks")
+            times[name].append((time.process_time() - start) / number * 1e6)
+    print(
+        f"Python {sys.version.split()[0]}, {len(BENCH_EVENT)}-byte events, medians of {BENCH_ROUNDS} rounds of {BENCH_CHUNKS} chunks\n"
+    )
+    print(f"{'':16}{'us of CPU a chunk':>20}{'edgee.py to it':>18}{'(lowest to highest)':>22}")
+    ours = times["edgee.py"][1:]
+    for name, found in times.items():
+        ratios = sorted(a / b for a, b in zip(ours, found[1:]))
+        print(
+            f"{name:16}{statistics.median(found[1:]):20.2f}{statistics.median(ratios):18.2f}{f'{ratios[0]:.2f} to {ratios[-1]:.2f}':>22}"
+        )
+    print()
+    imports = bench_import(official)
+    for name, seconds in imports.items():
+        print(
+            f"import {name:14}{seconds * 1000:7.1f} ms over a bare interpreter, edgee.py to it {imports['edgee.py'] / seconds:.2f}"
+        )
+    if os.path.exists("/proc/self/status"):
+        small, large = bench_memory(port, 1000), bench_memory(port, 1_000_000)
+        print(f"peak memory     {small / 2**20:.2f} MiB at a thousand chunks, {large / 2**20:.2f} MiB at a million")
+    server.communicate()
+
+
 if __name__ == "__main__":
-    unittest.main()
+    if sys.argv[1:2] == ["--bench-server"]:
+        bench_server()
+    elif sys.argv[1:2] == ["--bench"]:
+        bench(*sys.argv[2:3])
+    else:
+        unittest.main()
