@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import copy
 import dataclasses
 import gc
+import hashlib
 import importlib.util
 import io
 import json
@@ -13,6 +15,7 @@ import logging
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import socket
@@ -2387,6 +2390,24 @@ class CommandTest(unittest.TestCase):
 
 
 class FileTest(unittest.TestCase):
+    def test_what_a_chunk_costs_in_calls(self):
+        """Counted, not timed: at most 14 of Python's and 32 of C's for each chunk of a burst."""
+        with Gateway(stream_of(*[chunk(" word")] * 2000)) as gateway, gateway.client() as client:
+            list(client.stream("m", "Hi"))
+            generator = client.stream("m", "Hi")
+            next(generator)
+            counts = collections.Counter()
+            profile = sys.getprofile()
+            sys.setprofile(lambda frame, kind, argument: counts.update((kind,)))
+            try:
+                for _ in range(1900):
+                    next(generator)
+            finally:
+                sys.setprofile(profile)
+            generator.close()
+        self.assertLessEqual(counts["call"] / 1900, 14)
+        self.assertLessEqual((counts["c_call"] - 1900) / 1900, 32)  # less this loop's own call of next()
+
     def test_importing_brings_in_little_and_does_nothing(self):
         code = (
             "import sys; before = set(sys.modules); import edgee; new = set(sys.modules) - before\n"
@@ -2425,6 +2446,111 @@ class FileTest(unittest.TestCase):
     def test_all_names_are_there_and_documented(self):
         for name in edgee.__all__:
             self.assertTrue(getattr(edgee, name).__doc__, name)
+
+
+class ReadmeTest(unittest.TestCase):
+    """README's own words, taken from it and tried."""
+
+    @classmethod
+    def setUpClass(cls):
+        with open(os.path.join(HERE, "README.md"), encoding="utf-8") as file:
+            cls.text = file.read()
+
+    def blocks(self, language):
+        return re.findall(rf"^```{language}\n(.*?)^```$", self.text, re.MULTILINE | re.DOTALL)
+
+    @staticmethod
+    def answer(request):
+        """What a gateway that knows the weather says."""
+        if request.method == "GET":
+            return [sized({"data": [{"id": "gpt-5.2"}]})]
+        asked = json.loads(request.body)
+        if asked["model"] == "no-such-model":
+            return [
+                sized(
+                    {"error": {"message": "no such model", "code": "model_not_found"}},
+                    "404 Not Found",
+                    X_Request_Id="r1",
+                )
+            ]
+        if not asked.get("stream"):
+            return [sized(COMPLETION)]
+        if "tools" in asked and asked["messages"][-1]["role"] == "user":
+            pieces = [call("a", "weather", '{"city": ', index=0), call(None, None, '"Paris"}', index=0)]
+            return [stream_of(*(chunk(tool_calls=[piece]) for piece in pieces), chunk(finish="tool_calls"))]
+        return [
+            stream_of(
+                chunk(asked["messages"][-1]["content"][:16]), {**chunk(finish="stop"), "usage": COMPLETION["usage"]}
+            )
+        ]
+
+    def run_block(self, command, folder, gateway):
+        environment = {
+            **os.environ,
+            "EDGEE_API_KEY": KEY,
+            "EDGEE_BASE_URL": gateway.url,
+            "NO_PROXY": "127.0.0.1",
+            "PYTHONPATH": folder,
+        }
+        environment.pop("EDGEE_MODEL", None)
+        process = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, timeout=60)  # fmt: skip
+        self.assertEqual(process.returncode, 0, process.stderr.decode())
+        return process.stdout.decode()
+
+    def test_every_example_runs_as_it_stands_there(self):
+        printed = {
+            "Ten lines": "Tell me a storyHello Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)\n",
+            "Tools, usage, compression": 'weather {"city": "Paris"}\nNone None None\n',
+            "Errors and retries": "404 model_not_found no such model r1\n",
+            "With asyncio": "Tell me a story",
+            "A tool loop": "It is sunny in P\n",
+            "A fake gateway": "",
+        }
+        blocks = self.blocks("python")
+        self.assertEqual(len(blocks), len(printed))
+        with tempfile.TemporaryDirectory() as folder, Gateway(self.answer) as gateway:
+            shutil.copy(os.path.join(HERE, "edgee.py"), folder)
+            for code, (name, expected) in zip(blocks, printed.items()):
+                with self.subTest(name):
+                    self.assertEqual(self.run_block([sys.executable, "-c", code], folder, gateway), expected)
+
+    @unittest.skipUnless(
+        shutil.which("bash") and shutil.which("git") and shutil.which("sha256sum"), "needs a Unix shell"
+    )
+    def test_every_command_runs_as_it_stands_there(self):
+        with tempfile.TemporaryDirectory() as folder, Gateway(self.answer) as gateway:
+            shutil.copy(os.path.join(HERE, "edgee.py"), folder)
+            with open(os.path.join(folder, "test_nothing.py"), "w", encoding="utf-8") as file:
+                file.write(
+                    "import unittest\nclass Test(unittest.TestCase):\n    def test(self): pass\n"
+                )  # for `python -m unittest`
+            start = f'set -e -o pipefail; git() {{ echo "a commit"; }}; python() {{ "{sys.executable}" "$@"; }}\n'
+            commands, copying, options = (
+                self.run_block(["bash", "-c", start + block], folder, gateway) for block in self.blocks("sh")
+            )
+        self.assertIn("You asked: Tell me a story\n", commands)
+        self.assertEqual(copying.splitlines()[-1], f"edgee {edgee.__version__}")
+        self.assertEqual(options.splitlines()[:2], ["Tell me a story", "a commit"])
+        self.assertEqual(options.splitlines()[-2:], ["Hello", "gpt-5.2"])
+
+    def test_the_checksum_and_the_version_are_those_of_the_file(self):
+        with open(os.path.join(HERE, "edgee.py"), "rb") as file:
+            checksum = hashlib.sha256(file.read().replace(b"\r\n", b"\n")).hexdigest()
+        self.assertIn(f"version {edgee.__version__}:\n\n    {checksum}\n", self.text)
+
+    def test_the_tests_that_it_names_are_there(self):
+        there = {name for case in list(globals().values()) if isinstance(case, type) for name in dir(case)}
+        named = re.findall(r"`(test_\w+)`", self.text)
+        self.assertGreater(len(named), 10)
+        self.assertEqual([name for name in named if name not in there], [])
+
+    def test_every_option_and_setting_is_in_a_table(self):
+        options = re.findall(r"^  (-.*?)(?:  |$)", run("-h")[1], re.MULTILINE)
+        names = {name for option in options for name in re.findall(r"--?[\w-]+", option)} - {"--help"}
+        self.assertGreater(len(names), 15)
+        for name in names | {setting.name for setting in dataclasses.fields(EdgeeConfig)}:
+            self.assertRegex(self.text, rf"\n\|.*`{name}\b")
 
 
 # ------------------------------------------------------------------------------------------------
