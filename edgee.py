@@ -1529,7 +1529,7 @@ _USAGE = """
   git diff | python -m edgee "Write a commit message" --model gpt-5.2
   python -m edgee --demo "Tell me a story"     (needs no key and no network)
   python -m edgee [options] [prompt]"""
-_DEMO_SECONDS = 0.03  # between two words
+_DEMO_SECONDS = 0.02  # between two words
 _DEMO_ANSWER = """Once there was a file that was all there was to a client. Whoever was to trust it read it over a \
 coffee, from its first line to its last, and knew what it sent, and to whom. Then they copied it and went home."""
 
