@@ -429,17 +429,16 @@ class ParserTest(unittest.TestCase):
             parser.finish()
 
     def test_work_is_linear_however_the_bytes_are_cut(self):
-        data = b"data: %s\n\n" % (b"x" * (4 << 20))
-
         def seconds(size):
+            data = b"data: %s\n\n" % (b"x" * size)
             parser = EventStreamParser()
             start = time.process_time()
-            count = sum(len(parser.feed(data[n : n + size])) for n in range(0, len(data), size))
+            count = sum(len(parser.feed(data[n : n + 64])) for n in range(0, len(data), 64))
             self.assertEqual(count, 1)
             return time.process_time() - start
 
-        # Quadratic work would be 30,000 times that of one read; 10 is the promise, with room for a busy machine.
-        self.assertLess(seconds(64), 40 * max(seconds(len(data)), 0.005))
+        # Linear work makes this 8, quadratic work 64.
+        self.assertLess(min(seconds(4 << 20) for _ in range(2)), 24 * min(seconds(1 << 19) for _ in range(3)))
 
 
 # ------------------------------------------------------------------------------------------------
