@@ -1101,8 +1101,9 @@ def open_socket(host: str, default_port: int, deadline: float) -> socket.socket:
         else:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if hasattr(socket, "TCP_KEEPIDLE"):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_SECONDS)
+            idle_option = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)  # of macOS
+            if idle_option:
+                sock.setsockopt(socket.IPPROTO_TCP, idle_option, _KEEPALIVE_SECONDS)
             return sock
     raise OSError("the host has no address")
 
@@ -1423,10 +1424,10 @@ class Edgee:
         """
         seconds = check_timeout(timeout, self._settings.timeout)
         body, headers = build_body(model, input, stream)
-        headers["Accept"] = "text/event-stream" if stream else "application/json"
-        request = self._make_request("chat/completions", headers, body)
         if stream:
+            request = self._make_request("chat/completions", {**headers, "Accept": "text/event-stream"}, body)
             return self._stream(request, seconds)
+        request = self._make_request("chat/completions", headers, body)
         connection, text = self._exchange(request, seconds, read_answer)
         self._connections.release(connection)
         return parse_response(parse_json(text), connection.response.headers)
@@ -1601,7 +1602,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         return 2
     with edgee:
         if arguments.models:
-            print(*(model.id for model in edgee.models()), sep="\n", flush=True)
+            print("".join(f"{model.id}\n" for model in edgee.models()), end="", flush=True)
         else:
             ask(edgee, body, arguments)
     return 0
@@ -1674,7 +1675,9 @@ def ask(edgee: Edgee, body: dict[str, Any], arguments: argparse.Namespace) -> No
     start, first_text = time.monotonic(), None
     if arguments.no_stream:
         response = edgee.send(body["model"], body)
-        print(json.dumps(response.raw) if arguments.json else response.text or "", flush=True)
+        text = json.dumps(response.raw) if arguments.json else response.text
+        if text:
+            print(text, end="" if text.endswith("\n") else "\n", flush=True)
     else:
         telling: list[StreamChunk] = []  # the first chunk, and those that are more than text
         last_text = "\n"

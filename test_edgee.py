@@ -795,7 +795,7 @@ class RequestTest(unittest.TestCase):
             list(client.stream("m", "Hi"))
             client.models()
         for request, expected in zip(gateway.requests, [
-            ("POST", "/v1/chat/completions", {**common, **posted, "accept": "application/json"}),
+            ("POST", "/v1/chat/completions", {**common, **posted}),
             ("POST", "/v1/chat/completions", {**common, **posted, "accept": "text/event-stream"}),
             ("GET", "/v1/models", common),
         ]):  # fmt: skip
