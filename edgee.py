@@ -907,6 +907,9 @@ class _Connection(io.BufferedReader):
     response: http.client.HTTPResponse
 
     def __init__(self, sock: socket.socket, host: str, api_key: str, closing: threading.Event) -> None:
+        from http.client import HTTPException
+
+        self.breaks = (OSError, HTTPException)  # what reading an answer may raise
         self.source = _DeadlineSocket(sock)
         super().__init__(self.source, _BLOCK_BYTES)
         self.sock, self.host, self.api_key = sock, host, api_key
@@ -935,7 +938,6 @@ class _Connection(io.BufferedReader):
     def is_reusable(self) -> bool:
         """Whether a new request can be sent; waits a moment for the end of the last answer's body."""
         import ssl
-        from http.client import HTTPException
 
         self.limit_wait(_DRAIN_SECONDS)
         try:
@@ -945,7 +947,7 @@ class _Connection(io.BufferedReader):
             self.peek()  # what there is to read now is the end of the connection, or garbage
         except (BlockingIOError, ssl.SSLWantReadError):
             return time.monotonic() - self.idle_since < _IDLE_SECONDS
-        except (OSError, HTTPException):
+        except self.breaks:
             pass
         return False
 
@@ -1208,11 +1210,9 @@ def read_events(connection: _Connection, parser: EventStreamParser, timeout: flo
     Comments and keep-alive bytes do not prolong the wait. If the answer is cut, its last event is returned all the
     same if the JSON is whole, and the error raised after it.
     """
-    from http.client import HTTPException
-
     if connection.failure:
         raise connection.failure
-    connection.source.seconds, connection.source.deadline = timeout, None
+    connection.source.deadline = None  # begins anew; limit_wait() has said how long it is
     try:
         while True:
             block = connection.response.read1(_BLOCK_BYTES)
@@ -1222,7 +1222,7 @@ def read_events(connection: _Connection, parser: EventStreamParser, timeout: flo
             events = parser.feed(block)
             if events:
                 return events
-    except (OSError, HTTPException) as error:
+    except connection.breaks as error:
         waited = f"no event from {connection.host} within {timeout:g} s"
         connection.failure = network_error(error, connection, waited, StreamInterruptedError)
         connection.failure.__cause__ = error
@@ -1249,12 +1249,10 @@ def read_body(connection: _Connection, body: bytearray, limit: int, seconds: flo
 
 def read_answer(connection: _Connection, timeout: float) -> str:
     """Return the text of an answer's body, which must be a JSON object; raise the error that it is."""
-    from http.client import HTTPException
-
     body = bytearray()
     try:
         read_body(connection, body, _EVENT_BYTES, timeout)
-    except (OSError, HTTPException) as error:
+    except connection.breaks as error:
         waited = f"no whole answer from {connection.host} within {timeout:g} s"
         raise network_error(error, connection, waited, StreamInterruptedError) from error
     require(len(body) <= _EVENT_BYTES, ProtocolError, f"the answer is longer than {_EVENT_BYTES >> 20} MiB")
@@ -1279,10 +1277,8 @@ def is_cut_json(text: str) -> bool:
 
 def read_excerpt(connection: _Connection, timeout: float) -> str:
     """Return the start of a body that is only there to be shown, or as much of it as comes soon."""
-    from http.client import HTTPException
-
     body = bytearray()
-    with contextlib.suppress(OSError, HTTPException):  # what the status or the content type says is news enough
+    with contextlib.suppress(*connection.breaks):  # what the status or the content type says is news enough
         read_body(connection, body, _ERROR_BODY_BYTES, min(timeout, _CONNECT_SECONDS))
     return body[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
 
@@ -1346,6 +1342,7 @@ def open_stream(connection: _Connection, timeout: float) -> tuple[EventStreamPar
     """Return the parser of an answer's stream and its first events; raise the error that the first one is."""
     headers, parser = connection.response.headers, EventStreamParser()
     kind = headers.get_content_type() if "content-type" in headers else "no content type"
+    connection.limit_wait(timeout)
     if kind == "text/event-stream":
         events = read_events(connection, parser, timeout)
     elif kind == "application/json":
