@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import socket
     import ssl
     import urllib.request
-    from typing import Any, Literal, Union, overload
+    from typing import Any, Literal, TypeGuard, Union, overload
 
     Input = Union[str, Sequence[Union["Message", Mapping[str, Any]]], Mapping[str, Any], "InputObject"]
 else:
@@ -213,8 +213,8 @@ class StreamChunk:
     usage: Usage | None = None
     id: str | None = None
     model: str | None = None
-    raw: dict[str, Any] = field(default_factory=dict, repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    raw: dict[str, Any] = field(default_factory=lambda: {}, repr=False)
+    headers: Mapping[str, str] = field(default_factory=lambda: {}, repr=False, compare=False)
 
     @property
     def text(self) -> str | None:
@@ -255,8 +255,8 @@ class SendResponse:
     compression: Compression | None = None
     id: str | None = None
     model: str | None = None
-    raw: dict[str, Any] = field(default_factory=dict, repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    raw: dict[str, Any] = field(default_factory=lambda: {}, repr=False)
+    headers: Mapping[str, str] = field(default_factory=lambda: {}, repr=False, compare=False)
 
     @property
     def text(self) -> str | None:
@@ -338,9 +338,12 @@ class ProtocolError(EdgeeError):
 
 
 class NetworkError(EdgeeError, OSError):
-    """The gateway could not be reached or the connection broke; __cause__ is the standard library's error."""
+    """The gateway could not be reached or the connection broke; __cause__ is the standard library's error.
 
-    _unanswered = False  # not a byte of answer came, and none will: the request may be sent again
+    unanswered: whether not a byte of answer came, and none will, so that the request may be sent again.
+    """
+
+    unanswered = False
 
 
 class RequestTimeoutError(NetworkError, TimeoutError):
@@ -466,33 +469,33 @@ def decode_event(name: str, data: str, headers: Any, api_key: str) -> dict[str, 
     """Return the JSON object of an event, None for [DONE]; raise the APIError that it is, or a ProtocolError."""
     if name == "error":
         raise api_error(data, headers, api_key)
+    raw: Any
     try:
         raw, end = _scan_json(data, 0)
     except (StopIteration, ValueError, RecursionError):
         if data.strip() == "[DONE]":
             return None
         raw, end = parse_json(data), len(data)  # white space comes first, or it is no JSON
-    if type(raw) is not dict or (end != len(data) and not data[end:].isspace()):
+    if raw.__class__ is not dict or (end != len(data) and not data[end:].isspace()):
         raise ProtocolError(f"the gateway sent no JSON object: {one_line(data, api_key)}")
     if raw.get("error"):
         raise api_error(data, headers, api_key)
-    checked: dict[str, Any] = raw
-    return checked
+    return raw
 
 
 def parse_chunk(raw: dict[str, Any], headers: Any) -> StreamChunk:
     """Return the chunk that an event's JSON stands for. All in one function: it is half of what a chunk costs."""
     choices: list[StreamChoice] = []
-    found = raw.get("choices")
-    for choice in found if type(found) is list else ():
-        if type(choice) is dict:
+    found: Any = raw.get("choices", ())
+    for choice in found if found.__class__ is list else ():  # is_list() would cost a call
+        if choice.__class__ is dict:
             index, delta = choice.get("index"), choice.get("delta")
-            if type(delta) is not dict:
+            if delta.__class__ is not dict:
                 delta = object_member(choice, "message")
             tool_calls = delta.get("tool_calls")
             choices.append(
                 StreamChoice(
-                    index if type(index) is int else len(choices),
+                    index if index.__class__ is int else len(choices),
                     StreamDelta(
                         delta.get("role"),
                         delta.get("content"),
@@ -525,7 +528,7 @@ def parse_response(raw: dict[str, Any], headers: Any) -> SendResponse:
 
 def parse_numbers(kind: Any, value: Any) -> Any:
     """Return a Usage or a Compression from its JSON object, None if there is none."""
-    if not value or type(value) is not dict:
+    if not value or not is_object(value):
         return None
     numbers = (value.get(member.name) for member in fields(kind))
     return kind(*(number if type(number) in (int, float) else 0 for number in numbers))
@@ -539,12 +542,32 @@ def indexed_choices(raw: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
 
 def object_member(source: dict[str, Any], *names: str) -> dict[str, Any]:
     """The first of the members of these names that is an object; an empty one if there is none."""
-    return next((source[name] for name in names if type(source.get(name)) is dict), {})
+    for name in names:
+        if is_object(source.get(name)):
+            found: dict[str, Any] = source[name]
+            return found
+    return {}
 
 
 def json_objects(value: Any) -> list[dict[str, Any]]:
     """The objects in a JSON list; none if it is no list."""
-    return [member for member in value if type(member) is dict] if type(value) is list else []
+    return [member for member in value if is_object(member)] if is_list(value) else []
+
+
+def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    return type(value) is dict
+
+
+def is_list(value: Any) -> TypeGuard[list[Any]]:
+    return type(value) is list
+
+
+def is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping)
+
+
+def is_a(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds)
 
 
 def parse_json(text: str) -> Any:
@@ -603,7 +626,7 @@ def merge_choice(index: int, of_choice: dict[str, list[Any]], of_message: dict[s
 
 def merge_values(name: str, values: list[Any]) -> Any:
     """Return what the values of one member, in the order in which they came, amount to."""
-    kinds = {type(value) for value in values}
+    kinds: set[Any] = {type(value) for value in values}
     if name == "tool_calls":
         pieces = [piece for value in values for piece in json_objects(value)]
         return [merge_tool_call(call) for call in group_tool_calls(pieces)]
@@ -647,7 +670,7 @@ def group_tool_calls(pieces: list[dict[str, Any]]) -> list[list[dict[str, Any]]]
         index = piece["index"] if type(piece.get("index")) is int else None
         identity = str(piece.get("id") or "")
         named = object_member(piece, "function").get("name")
-        call = by_id.get((index, identity))
+        call: list[dict[str, Any]] | None = by_id.get((index, identity))
         if call is None and not (named and (identity or index is None)):
             call = by_index.get(index)
         if call is None:
@@ -677,7 +700,7 @@ def merge_call_values(name: str, values: list[Any]) -> Any:
     """Return what the values of one member of a tool call, or of its function, amount to."""
     if name == "arguments":
         return join_text(value if isinstance(value, str) else json.dumps(value) for value in values)
-    return next(filter(None, values), values[0]) if name in ("id", "type", "name") else values[-1]
+    return next((value for value in values if value), values[0]) if name in ("id", "type", "name") else values[-1]
 
 
 def api_error(text: str, headers: Any, api_key: str, status: int | None = None, reason: str = "") -> APIError:
@@ -701,16 +724,16 @@ def find_error(document: Any) -> tuple[str | int | None, str | None, int | None]
     code: str | int | None = None
     status: int | None = None
     for _ in range(5):  # deeper than any that was seen, and an end for what was made to hurt
-        if isinstance(document, list) and document:
+        if is_list(document) and document:
             document = document[0]
-        if not isinstance(document, dict):
+        if not is_object(document):
             break
         if isinstance(document.get("code"), (str, int)):
             code = document["code"]
         told = (str(document.get(name)) for name in ("code", "status", "status_code"))
         status = next((int(number) for number in told if number in _ERROR_STATUSES), status)
-        nested = (document.get(name) for name in ("error", "message", "detail", "msg"))
-        document = next((value for value in nested if value and isinstance(value, (str, list, dict))), None)
+        nested: list[Any] = [document.get(name) for name in ("error", "message", "detail", "msg")]
+        document = next((value for value in nested if value and type(value) in (str, list, dict)), None)
     return code, document if isinstance(document, str) else None, status
 
 
@@ -741,7 +764,7 @@ def resolve_settings(config: Any) -> _Settings:
     """Fill in a configuration: each value as given, else from the environment, else the default."""
     if config is None or isinstance(config, str):
         config = EdgeeConfig(config)
-    elif isinstance(config, Mapping):
+    elif is_mapping(config):
         unknown = set(config) - {setting.name for setting in fields(EdgeeConfig)}
         require(not unknown, ValueError, f"unknown setting: {', '.join(sorted(map(str, unknown)))}")
         config = EdgeeConfig(**config)
@@ -774,7 +797,7 @@ def check_base_url(url: Any) -> str:
 
     require(isinstance(url, str), TypeError, f"base_url must be a str, not {type(url).__name__}")
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(str(url))
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         valid = False
@@ -834,30 +857,28 @@ def read_input(input: Any) -> dict[str, Any]:
     """Return the fields that an input asks to send, in a dict of their own."""
     if isinstance(input, str):
         return {"messages": [{"role": "user", "content": input}]}
-    if isinstance(input, (list, tuple)):
-        input = {"messages": input}
+    expected = f"input must be a str, a list, a dict or an InputObject, not {type(input).__name__}"
+    require(is_a(input, list, tuple, InputObject) or is_mapping(input), TypeError, expected)
     if isinstance(input, InputObject):
         asked = input_as_json(input)
-        extra = asked.pop("extra_body", {})
-        require(isinstance(extra, Mapping), TypeError, f"extra_body must be a dict, not {type(extra).__name__}")
+        extra: Any = asked.pop("extra_body", {})
+        require(is_mapping(extra), TypeError, f"extra_body must be a dict, not {type(extra).__name__}")
         asked.update(extra)
     else:
-        expected = f"input must be a str, a list, a dict or an InputObject, not {type(input).__name__}"
-        require(isinstance(input, Mapping), TypeError, expected)
-        asked = dict(input)
-    messages = asked.get("messages")
-    listed = messages is None or isinstance(messages, (list, tuple))
-    require(listed, TypeError, f"messages must be a list, not {type(messages).__name__}")
+        asked = dict(input) if is_mapping(input) else {"messages": input}
+    messages: Any = asked.get("messages", ())
+    expected = f"messages must be a list, not {type(messages).__name__}"
+    require(is_a(messages, list, tuple, type(None)), TypeError, expected)
     require(messages, ValueError, "input has no messages")
-    for n, message in enumerate(messages or ()):
+    for n, message in enumerate(messages):
         expected = f"messages[{n}] must be a dict or a Message, not {type(message).__name__}"
-        require(isinstance(message, (Mapping, Message)), TypeError, expected)
+        require(is_a(message, Message) or is_mapping(message), TypeError, expected)
     return asked
 
 
 def input_as_json(value: Any) -> dict[str, Any]:
     """Return what one of the input classes stands for: its fields that are not None."""
-    if isinstance(value, Mapping):
+    if is_mapping(value):
         return dict(value)
     known = isinstance(value, (InputObject, Message, Tool, FunctionDefinition, ToolCall))
     require(known, TypeError, f"a {type(value).__name__} is no JSON")
@@ -978,7 +999,7 @@ class _Connections:
             try:
                 return self._converse(connection, request, deadline)
             except NetworkError as error:
-                if not error._unanswered:
+                if not error.unanswered:
                     raise  # else it died while it was idle, which is no news to anybody
         return self._converse(self._connect(request, deadline), request, deadline)
 
@@ -1076,7 +1097,7 @@ class _Connections:
         except OSError as error:
             waited = f"no answer from {connection.host} within {request.timeout:g} s"
             failure = network_error(error, connection, waited, NetworkError)
-            failure._unanswered = type(failure) is NetworkError and not connection.source.received
+            failure.unanswered = type(failure) is NetworkError and not connection.source.received
             raise failure from error
         except HTTPException as error:
             reason = one_line(f"{type(error).__name__}: {error}", self._api_key)
@@ -1165,7 +1186,7 @@ def connect_error(error: BaseException, host: str) -> NetworkError:
         return NetworkError(f"the certificate of {host} is not trusted: {error.verify_message}; {hint}")
     kind = RequestTimeoutError if is_timeout(error) else NetworkError
     failure = kind(f"could not connect to {host}: {error}")
-    failure._unanswered = True
+    failure.unanswered = True
     return failure
 
 
@@ -1327,7 +1348,7 @@ def retry_seconds(error: EdgeeError, attempt: int) -> float | None:
             return None
         if error.retry_after is not None:
             return error.retry_after if error.retry_after <= _LONGEST_RETRY_AFTER_SECONDS else None
-    elif not (isinstance(error, NetworkError) and error._unanswered):
+    elif not (isinstance(error, NetworkError) and error.unanswered):
         return None
     return min(_FIRST_BACKOFF_SECONDS * 2.0**attempt, _LAST_BACKOFF_SECONDS) * random.uniform(0.75, 1.0)
 
@@ -1375,7 +1396,7 @@ class Edgee:
     def __init__(self, config: str | EdgeeConfig | Mapping[str, Any] | None = None) -> None:
         self._settings = resolve_settings(config)
         self._connections = _Connections(self._settings.api_key)
-        self._proxies: dict[str, str] | None = None  # as the environment says
+        self.proxies: dict[str, str] | None = None  # None: as the environment says; {}: past any, for --demo
         self._opener: urllib.request.OpenerDirector | None = None
         weakref.finalize(self, self._connections.close)
 
@@ -1484,7 +1505,7 @@ class Edgee:
 
         if self._opener is None:
             handler: Any = self._connections
-            proxies = urllib.request.getproxies_environment() if self._proxies is None else self._proxies
+            proxies = urllib.request.getproxies_environment() if self.proxies is None else self.proxies
             opener = urllib.request.OpenerDirector()  # with these two handlers alone, nothing follows a redirect
             opener.add_handler(handler)
             opener.add_handler(urllib.request.ProxyHandler(proxies))
@@ -1552,12 +1573,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def end_output(error: OSError) -> int:
     """Return the exit status for output that could not be written; a pipe that was closed is no failure."""
-    if not isinstance(error, BrokenPipeError) and error.errno != errno.EINVAL:  # what Windows says of one
-        print(f"edgee: {error}", file=sys.stderr)
-        return 1
     # What the interpreter still flushes at its exit must have somewhere to go.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    if isinstance(error, BrokenPipeError) or error.errno == errno.EINVAL:  # which is what Windows says of one
+        return 0
+    print(f"edgee: {error}", file=sys.stderr)
+    return 1
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -1585,8 +1606,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run_command(arguments: argparse.Namespace) -> int:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # text that a terminal cannot show is no reason to crash
+    output: Any = sys.stdout
+    if hasattr(output, "reconfigure"):
+        output.reconfigure(errors="replace")  # text that a terminal cannot show is no reason to crash
     body: dict[str, Any] = {}
     try:
         edgee = make_client(arguments)
@@ -1610,7 +1632,7 @@ def make_client(arguments: argparse.Namespace) -> Edgee:
         return Edgee(EdgeeConfig(base_url=arguments.base_url, timeout=arguments.timeout))
     require(not arguments.base_url, ValueError, "--demo has a gateway of its own: leave --base-url out")
     edgee = Edgee(EdgeeConfig("demo", start_demo_gateway(), arguments.timeout))
-    edgee._proxies = {}
+    edgee.proxies = {}
     print("edgee: this is a demo; the answer comes from this process, and from no model", file=sys.stderr)
     return edgee
 
@@ -1662,9 +1684,9 @@ def read_input_file(name: str, piped: str) -> dict[str, Any]:
 
 
 def list_member(body: dict[str, Any], name: str) -> list[Any]:
-    value = body.get(name) or []
-    require(isinstance(value, list), TypeError, f"{name} must be a list, not {type(value).__name__}")
-    return list(value)
+    value: Any = body.get(name) or []
+    require(is_a(value, list), TypeError, f"{name} must be a list, not {type(value).__name__}")
+    return [*value]
 
 
 def ask(edgee: Edgee, body: dict[str, Any], arguments: argparse.Namespace) -> None:

@@ -1288,7 +1288,7 @@ class ErrorTest(unittest.TestCase):
 
     def test_text_that_repeats_the_key_is_redacted(self):
         echo = f"bad key {KEY}!"
-        long = "x" * 490 + KEY  # would be cut in the middle of it
+        long = "x" * 480 + KEY  # would be cut in the middle of it
         for name, answer in [
             ("an error", sized({"error": {"message": echo, "code": KEY}}, "401 Unauthorized", X_Request_Id=KEY)),
             ("a long error", sized(long.encode(), "401 Unauthorized")),
@@ -1379,6 +1379,7 @@ RETRY_CASES = [
     ("closed without a byte", [CLOSE], 3, None),
     ("reset without a byte", [RESET], 3, None),
     ("closed after a byte", [b"H", CLOSE], 1, []),
+    ("reset after a byte", [b"H", lambda: time.sleep(0.02), RESET], 1, []),
     ("closed in the head", [b"HTTP/1.1 200 OK\r\nContent-", CLOSE], 1, []),
     ("closed after the head", [STREAM_HEAD, CLOSE], 1, []),
     ("a first event with a status", stream_of({"error": {"code": 503, "message": "Busy"}}), 3, None),
