@@ -492,28 +492,19 @@ def parse_chunk(raw: dict[str, Any], headers: Any) -> StreamChunk:
             index, delta = choice.get("index"), choice.get("delta")
             if delta.__class__ is not dict:
                 delta = object_member(choice, "message")
+            if index.__class__ is not int:
+                index = len(choices)
             tool_calls = delta.get("tool_calls")
-            choices.append(
-                StreamChoice(
-                    index if index.__class__ is int else len(choices),
-                    StreamDelta(
-                        delta.get("role"),
-                        delta.get("content"),
-                        None if tool_calls is None else json_objects(tool_calls),
-                    ),
-                    choice.get("finish_reason"),
-                )
-            )
-    usage, compression = raw.get("usage"), raw.get("compression")
-    return StreamChunk(
-        choices,
-        None if compression is None else parse_numbers(Compression, compression),
-        None if usage is None else parse_numbers(Usage, usage),
-        raw.get("id"),
-        raw.get("model"),
-        raw,
-        headers,
-    )
+            if tool_calls is not None:
+                tool_calls = json_objects(tool_calls)
+            stream_delta = StreamDelta(delta.get("role"), delta.get("content"), tool_calls)
+            choices.append(StreamChoice(index, stream_delta, choice.get("finish_reason")))
+    compression, usage = raw.get("compression"), raw.get("usage")
+    if compression is not None:
+        compression = parse_numbers(Compression, compression)
+    if usage is not None:
+        usage = parse_numbers(Usage, usage)
+    return StreamChunk(choices, compression, usage, raw.get("id"), raw.get("model"), raw, headers)
 
 
 def parse_response(raw: dict[str, Any], headers: Any) -> SendResponse:

@@ -1479,6 +1479,8 @@ def in_thread(function):
 
     def result():
         thread.join(WAIT)
+        if not results:
+            raise AssertionError(f"still not done after {WAIT} seconds")
         return results[0]
 
     return result
@@ -1512,14 +1514,16 @@ class TimeTest(unittest.TestCase):
 
         with Dripping() as gateway, gateway.client(timeout=1) as client, waits() as waited:
             results = [in_thread(lambda n=n: drain(client.stream(str(n), "Hi"))) for n in range(len(cases))]
-            for result, (start, warm, waited_for) in zip(results, cases):
+            try:
+                outcomes = [result() for result in results]
+            finally:
+                stop.set()
+            for (chunks, error), (start, warm, waited_for) in zip(outcomes, cases):
                 with self.subTest(start=start, warm=warm):
-                    chunks, error = result()
                     self.assertIs(type(error), RequestTimeoutError)
                     self.assertEqual(str(error), f"no {waited_for} from {gateway.url[7:]} within 1 s")
                     self.assertIsInstance(error, TimeoutError)
                     self.assertEqual(text_of(chunks), "a" * (b'"a"' in start))
-            stop.set()
             # It may be under way, and paid for, and so is not sent again.
             self.assertEqual((len(gateway.requests), waited.seconds), (len(cases), []))
 
