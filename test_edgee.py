@@ -1465,7 +1465,7 @@ class RetryTest(unittest.TestCase):
 
 
 def in_thread(function):
-    """Start a function; return a function that waits for what it returns or raises."""
+    """Start a function; return a function that waits for what it returns, or raises what it raised."""
     results = []
 
     def run():
@@ -1478,9 +1478,11 @@ def in_thread(function):
     thread.start()
 
     def result():
-        thread.join(WAIT)
+        thread.join(4 * WAIT)
         if not results:
-            raise AssertionError(f"still not done after {WAIT} seconds")
+            raise AssertionError(f"still not done after {4 * WAIT} seconds")
+        if isinstance(results[0], BaseException):
+            raise results[0]
         return results[0]
 
     return result
@@ -2089,7 +2091,7 @@ class EverythingAtOnceTest(unittest.TestCase):
             ][number % 7]  # fmt: skip
 
         def ask(first):
-            for number in range(first, 2000, 64):
+            for number in range(first, 2560, 64):
                 chunks, error = drain(client.stream("m", str(number)))
                 whole = "".join(f"{number}-{n};" for n in range(20))
                 if text_of(chunks) != whole if error is None else not whole.startswith(text_of(chunks)):
@@ -2101,7 +2103,7 @@ class EverythingAtOnceTest(unittest.TestCase):
         with Gateway(answer_to) as gateway, gateway.client(max_retries=0, timeout=30) as client:
             results = [in_thread(lambda n=n: ask(n)) for n in range(64)]
             self.assertEqual([result() for result in results], [None] * 64)
-            self.assertEqual(len(gateway.requests), 2000)
+            self.assertEqual(len(gateway.requests), 2560)
             self.assertEqual(client._connections._busy, set())
 
     def test_mutated_streams_are_an_error_or_what_was_sent(self):
@@ -2137,7 +2139,7 @@ class EverythingAtOnceTest(unittest.TestCase):
                 at += size
             return bytes(data), [*pieces, chance.choice((CLOSE, CLOSE, RESET))]
 
-        cases = [mutate(chance.choice((whole, chunked))) for _ in range(600)]
+        cases = [mutate(chance.choice((whole, chunked))) for _ in range(1500)]
         untouched = ended = 0
         with Gateway(*(pieces for _, pieces in cases)) as gateway, gateway.client(max_retries=0, timeout=5) as client:
             for data, _ in cases:
@@ -2151,7 +2153,7 @@ class EverythingAtOnceTest(unittest.TestCase):
                 elif error is None:
                     ended += 1
                     self.assertTrue(b"[DONE]" in data or b"finish_reason" in data, data)
-        self.assertGreater(untouched, 50)
+        self.assertGreater(untouched, 100)
         self.assertGreater(ended, 20)
 
 
@@ -2557,9 +2559,13 @@ class ReadmeTest(unittest.TestCase):
         self.assertEqual(len(blocks), len(printed))
         with tempfile.TemporaryDirectory() as folder, Gateway(self.answer) as gateway:
             shutil.copy(os.path.join(HERE, "edgee.py"), folder)
-            for code, (name, expected) in zip(blocks, printed.items()):
+            runs = [
+                in_thread(lambda code=code: self.run_block([sys.executable, "-c", code], folder, gateway))
+                for code in blocks
+            ]
+            for result, (name, expected) in zip(runs, printed.items()):
                 with self.subTest(name):
-                    self.assertEqual(self.run_block([sys.executable, "-c", code], folder, gateway), expected)
+                    self.assertEqual(result(), expected)
 
     @unittest.skipUnless(
         shutil.which("bash") and shutil.which("git") and shutil.which("sha256sum"), "needs a Unix shell"
@@ -2572,9 +2578,11 @@ class ReadmeTest(unittest.TestCase):
                     "import unittest\nclass Test(unittest.TestCase):\n    def test(self): pass\n"
                 )  # for `python -m unittest`
             start = f'set -e -o pipefail; git() {{ echo "a commit"; }}; python() {{ "{sys.executable}" "$@"; }}\n'
-            commands, copying, options = (
-                self.run_block(["bash", "-c", start + block], folder, gateway) for block in self.blocks("sh")
-            )
+            runs = [
+                in_thread(lambda block=block: self.run_block(["bash", "-c", start + block], folder, gateway))
+                for block in self.blocks("sh")
+            ]
+            commands, copying, options = (result() for result in runs)
         self.assertIn("You asked: Tell me a story\n", commands)
         self.assertEqual(copying.splitlines()[-1], f"edgee {edgee.__version__}")
         self.assertEqual(options.splitlines()[:2], ["Tell me a story", "a commit"])
