@@ -1146,6 +1146,7 @@ def exchange_heads(
     connection.sock.settimeout(seconds)
     writer = HTTPConnection(headers["Host"])
     writer.sock = connection.sock
+    writer.debuglevel = 0  # which a program may have set for all, and which prints the key
     with contextlib.suppress(ConnectionError):  # it may have said why before it hung up: 413, say
         writer.request(method, target, body, headers)
     while True:

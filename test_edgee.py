@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import gc
 import hashlib
+import http.client
 import importlib.util
 import io
 import json
@@ -1319,6 +1320,12 @@ class ErrorTest(unittest.TestCase):
                     ]
                     self.assertNotIn(KEY[:12], repr(shown))
                     self.assertEqual(len(gateway.requests), 1)
+
+    def test_the_debug_output_of_http_client_does_not_show_the_key(self):
+        with mock.patch.object(http.client.HTTPConnection, "debuglevel", 1), Gateway(HELLO) as gateway:
+            with gateway.client() as client, contextlib.redirect_stdout(io.StringIO()) as output:
+                list(client.stream("m", "Hi"))
+        self.assertEqual(output.getvalue(), "")
 
     def test_errors_survive_pickle_and_copy(self):
         with Gateway(
