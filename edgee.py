@@ -1643,7 +1643,7 @@ def read_question(arguments: argparse.Namespace) -> dict[str, Any]:
         require(not taken, ValueError, f"-o {name} is not possible: see --input, --model and --no-stream")
         try:
             body[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             body[name] = value
     system = [{"role": "system", "content": arguments.system}] if arguments.system else []
     user = [{"role": "user", "content": prompt}] if prompt else []
