@@ -1228,7 +1228,7 @@ def read_events(connection: _Connection, parser: EventStreamParser, timeout: flo
     connection.source.deadline = None  # begins anew; limit_wait() has said how long it is
     try:
         while True:
-            block = connection.response.read1(_BLOCK_BYTES)
+            block = connection.response.read1(_BLOCK_BYTES)  # not read_block(), which costs each chunk a call
             if not block:
                 check_end(connection)
                 break
@@ -1260,8 +1260,8 @@ def read_body(connection: _Connection, body: bytearray, limit: int, seconds: flo
         body += block
 
 
-def read_answer(connection: _Connection, timeout: float) -> str:
-    """Return the text of an answer's body, which must be a JSON object; raise the error that it is."""
+def read_answer(connection: _Connection, timeout: float) -> dict[str, Any]:
+    """Return the JSON object that is an answer's body; raise the error that it is."""
     body = bytearray()
     try:
         read_body(connection, body, _EVENT_BYTES, timeout)
@@ -1270,10 +1270,15 @@ def read_answer(connection: _Connection, timeout: float) -> str:
         raise network_error(error, connection, waited, StreamInterruptedError) from error
     require(len(body) <= _EVENT_BYTES, ProtocolError, f"the answer is longer than {_EVENT_BYTES >> 20} MiB")
     text = body.decode("utf-8", "replace")
-    if is_cut_json(text.strip()):
-        raise StreamInterruptedError(f"the answer of {connection.host} was cut after {len(body)} bytes")
-    decode_event("message", text, connection.response.headers, connection.api_key)
-    return text
+    try:
+        raw = decode_event("message", text, connection.response.headers, connection.api_key)
+    except ProtocolError:
+        if is_cut_json(text.strip()):
+            raise StreamInterruptedError(f"the answer of {connection.host} was cut after {len(body)} bytes") from None
+        raise
+    if raw is None:  # [DONE] is the end of a stream, and no answer by itself
+        raise ProtocolError(f"the gateway sent no JSON object: {one_line(text, connection.api_key)}")
+    return raw
 
 
 def is_cut_json(text: str) -> bool:
@@ -1355,11 +1360,11 @@ def open_stream(connection: _Connection, timeout: float) -> tuple[EventStreamPar
     """Return the parser of an answer's stream and its first events; raise the error that the first one is."""
     headers, parser = connection.response.headers, EventStreamParser()
     kind = headers.get_content_type() if "content-type" in headers else "no content type"
-    connection.limit_wait(timeout)
     if kind == "text/event-stream":
+        connection.limit_wait(timeout)
         events = read_events(connection, parser, timeout)
     elif kind == "application/json":
-        events = [("message", read_answer(connection, timeout))]
+        events = [("message", json.dumps(read_answer(connection, timeout)))]
     else:
         start = one_line(read_excerpt(connection, timeout), connection.api_key)
         raise ProtocolError(f"the answer is no event stream but {one_line(kind, connection.api_key)}: {start}")
@@ -1438,9 +1443,9 @@ class Edgee:
             request = self._make_request("chat/completions", {**headers, "Accept": "text/event-stream"}, body)
             return self._stream(request, seconds)
         request = self._make_request("chat/completions", headers, body)
-        connection, text = self._exchange(request, seconds, read_answer)
+        connection, raw = self._exchange(request, seconds, read_answer)
         self._connections.release(connection)
-        return parse_response(parse_json(text), connection.response.headers)
+        return parse_response(raw, connection.response.headers)
 
     def stream(self, model: str, input: Input, *, timeout: float | None = None) -> Generator[StreamChunk, None, None]:
         """Ask for a completion; yield its chunks as they arrive (the stream method).
@@ -1455,9 +1460,9 @@ class Edgee:
 
     def models(self) -> list[Model]:
         """Return the models that the gateway offers; raises as send() does."""
-        connection, text = self._exchange(self._make_request("models", {}), self._settings.timeout, read_answer)
+        connection, raw = self._exchange(self._make_request("models", {}), self._settings.timeout, read_answer)
         self._connections.release(connection)
-        found = json_objects(parse_json(text).get("data"))
+        found = json_objects(raw.get("data"))
         return [Model(model.get("id", ""), model.get("owned_by"), model.get("created")) for model in found]
 
     def _make_request(self, path: str, headers: dict[str, str], body: bytes | None = None) -> urllib.request.Request:
