@@ -275,8 +275,16 @@ def tls_context():
     return context, mock.patch.dict(os.environ, {"SSL_CERT_FILE": CERTIFICATE_FILE})
 
 
+ENVIRONMENT = mock.patch.dict(os.environ)
+
+
 def setUpModule():
+    """Write the certificate; clear what would lead the client elsewhere than to these tests' gateways."""
     global CERTIFICATE_FILE
+    ENVIRONMENT.start()
+    for name in list(os.environ):
+        if name.startswith(("EDGEE_", "SSL_CERT_")) or name.lower().endswith("_proxy"):
+            del os.environ[name]
     with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
         file.write(CERTIFICATE)
     CERTIFICATE_FILE = file.name
@@ -284,6 +292,7 @@ def setUpModule():
 
 def tearDownModule():
     os.remove(CERTIFICATE_FILE)
+    ENVIRONMENT.stop()
 
 
 class waits:
@@ -734,17 +743,8 @@ BAD_CONFIGS = [
 ]  # fmt: skip
 
 
+@mock.patch.dict(os.environ)  # put back after each test
 class RequestTest(unittest.TestCase):
-    def setUp(self):
-        self.enterContext_(mock.patch.dict(os.environ))
-        for name in list(os.environ):
-            if name.startswith("EDGEE_") or name.lower().endswith("_proxy"):
-                del os.environ[name]
-
-    def enterContext_(self, context):  # unittest has it from 3.11 on
-        self.addCleanup(context.__exit__, None, None, None)
-        return context.__enter__()
-
     def test_bodies_are_what_was_asked_for_and_nothing_else(self):
         with Gateway(sized(COMPLETION)) as gateway, gateway.client() as client:
             for name, input, expected in BODY_CASES:
@@ -1704,6 +1704,7 @@ BIG_HEADERS = {f"X-{n}": "x" * 10_000 for n in range(10)}
 
 NO_ANSWERS = [
     # name, answer, what stream() raises, what send() raises
+    ("[DONE] alone", sized(b"[DONE]"), *[(ProtocolError, "the gateway sent no JSON object: [DONE]")] * 2),
     ("a page", sized(b"<p>Log\nin</p>", content_type="text/html; charset=utf-8"),
         (ProtocolError, "the answer is no event stream but text/html: <p>Log in</p>"), (ProtocolError, "the gateway sent no JSON object: <p>Log in</p>")),
     ("204", head("204 No Content"), (ProtocolError, "the answer is no event stream but no content type: "),
@@ -1871,15 +1872,8 @@ class Proxy(Gateway):
             target.shutdown(socket.SHUT_WR)
 
 
+@mock.patch.dict(os.environ)  # put back after each test
 class TLSAndProxyTest(unittest.TestCase):
-    def setUp(self):
-        environment = mock.patch.dict(os.environ)
-        environment.start()
-        self.addCleanup(environment.stop)
-        for name in list(os.environ):
-            if name.lower().endswith("_proxy") or name.startswith("SSL_CERT"):
-                del os.environ[name]
-
     def test_a_certificate_is_trusted_by_ssl_cert_file_alone(self):
         server_tls, environment = tls_context()
         with Gateway(HELLO, tls=server_tls) as gateway:
@@ -2183,17 +2177,12 @@ def run(*arguments, stdin=None, **environment):
     """Run main() in this process; return its status, standard output and standard error."""
     output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     errors = io.StringIO()
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("EDGEE_") and not name.lower().endswith("_proxy")
-    }
     piped = (
         Terminal()
         if stdin is None
         else io.TextIOWrapper(io.BytesIO(stdin if isinstance(stdin, bytes) else stdin.encode()))
     )
-    with mock.patch.dict(os.environ, {**clean, **environment}, clear=True), mock.patch("sys.stdin", piped):
+    with mock.patch.dict(os.environ, environment), mock.patch("sys.stdin", piped):
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
             status = edgee.main(list(arguments))
     output.flush()
@@ -2540,14 +2529,7 @@ class ReadmeTest(unittest.TestCase):
         ]
 
     def run_block(self, command, folder, gateway):
-        environment = {
-            **os.environ,
-            "EDGEE_API_KEY": KEY,
-            "EDGEE_BASE_URL": gateway.url,
-            "NO_PROXY": "127.0.0.1",
-            "PYTHONPATH": folder,
-        }
-        environment.pop("EDGEE_MODEL", None)
+        environment = {**os.environ, "EDGEE_API_KEY": KEY, "EDGEE_BASE_URL": gateway.url, "PYTHONPATH": folder}
         process = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, timeout=60)  # fmt: skip
         self.assertEqual(process.returncode, 0, process.stderr.decode())
