@@ -44,13 +44,15 @@ if TYPE_CHECKING:
     import socket
     import ssl
     import urllib.request
-    from typing import Any, Literal, TypeGuard, Union, overload
+    from typing import Any, Dict, Literal, TypeGuard, Union, overload
 
     Input = Union[str, Sequence[Union["Message", Mapping[str, Any]]], Mapping[str, Any], "InputObject"]
+    TextByName = Dict[str, str]
 else:
     Any = object  # for whoever asks typing.get_type_hints() about the dataclasses
+    TextByName = dict
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev1"
 __all__ = [
     "APIError", "Choice", "Compression", "Edgee", "EdgeeConfig", "EdgeeError", "EventStreamParser",
     "FunctionDefinition", "InputObject", "Message", "Model", "NetworkError", "ProtocolError", "RequestTimeoutError",
@@ -58,7 +60,7 @@ __all__ = [
     "Usage", "main",
 ]  # fmt: skip
 
-_BASE_URL = "https://api.edgee.ai"
+_BASE_URL = "https://edgee.io"
 _MODEL = "gpt-5.2"  # of the command line
 _TIMEOUT_SECONDS, _LONGEST_SECONDS = 600.0, 2_000_000.0  # socket.settimeout() overflows past 24 days
 _CONNECT_SECONDS = 10.0
@@ -78,7 +80,20 @@ _SWITCH_HEADERS = {
 }
 _HEADER_NAME_CHARACTERS = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
 _FRAMING_HEADERS = frozenset({"connection", "content-length", "host", "transfer-encoding"})
-_JOINED_MEMBERS = frozenset({"content", "reasoning", "reasoning_content", "refusal"})
+_GAVE_UP_REASONS = ("error", "abort", "network_error", "insufficient_system_resource")
+_CHOICES = 1024
+# Text that comes in pieces, by the member that holds it; all other text comes whole, and often again.
+_BLOCK_PIECES = frozenset({"summary", "text", "thinking"})
+_PIECES = {
+    "delta": frozenset({"content", "reasoning", "reasoning_content", "refusal"}),
+    "function": frozenset({"arguments"}),
+    "function_call": frozenset({"arguments"}),
+    "custom": frozenset({"input"}),
+    "audio": frozenset({"data", "transcript"}),
+    "content": _BLOCK_PIECES,
+    "reasoning_details": _BLOCK_PIECES,
+    "thinking_blocks": _BLOCK_PIECES,
+}
 
 
 # ---- What goes in. Each of these may also be given as the dict that it stands for. ---------------------------------
@@ -88,7 +103,7 @@ _JOINED_MEMBERS = frozenset({"content", "reasoning", "reasoning_content", "refus
 class EdgeeConfig:
     """Settings of a client. What is None comes from the environment, else it is the default.
 
-    api_key: else EDGEE_API_KEY. base_url: else EDGEE_BASE_URL, else https://api.edgee.ai. timeout: seconds to wait
+    api_key: else EDGEE_API_KEY. base_url: else EDGEE_BASE_URL, else https://edgee.io. timeout: seconds to wait
     for the answer to begin and then for each next event, else 600. max_retries: else 2. headers: sent with every
     request.
     """
@@ -158,13 +173,28 @@ class InputObject:
 # ---- What comes out. `raw` is the JSON as it came, so that no member is ever lost. ----------------------------------
 
 
+class _Headers(TextByName):
+    """The headers of a response, each once; they are found in upper and in lower case."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(str(name).lower())
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name.lower(), default)
+
+
 @dataclass
 class Usage:
-    """Tokens that were counted; a member that did not come is 0."""
+    """Tokens that were counted, 0 where no count came; cached ones are prompt tokens, reasoning ones completion's."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @dataclass
@@ -214,12 +244,18 @@ class StreamChunk:
     id: str | None = None
     model: str | None = None
     raw: dict[str, Any] = field(default_factory=lambda: {}, repr=False)
-    headers: Mapping[str, str] = field(default_factory=lambda: {}, repr=False, compare=False)
+    headers: Mapping[str, str] = field(default_factory=_Headers, repr=False, compare=False)
 
     @property
     def text(self) -> str | None:
         """The first choice's text, None if there is none in this chunk."""
         return content_text(self.choices[0].delta.content) if self.choices else None
+
+    @property
+    def reasoning(self) -> str | None:
+        """The first choice's reasoning, None if there is none in this chunk."""
+        first = json_objects(self.raw.get("choices"))[:1]
+        return reasoning_text(choice_message(first[0], message_member(self.headers))) if first else None
 
     @property
     def role(self) -> str | None:
@@ -256,12 +292,17 @@ class SendResponse:
     id: str | None = None
     model: str | None = None
     raw: dict[str, Any] = field(default_factory=lambda: {}, repr=False)
-    headers: Mapping[str, str] = field(default_factory=lambda: {}, repr=False, compare=False)
+    headers: Mapping[str, str] = field(default_factory=_Headers, repr=False, compare=False)
 
     @property
     def text(self) -> str | None:
         """The first choice's text, None if there is none."""
         return content_text(self.choices[0].message.get("content")) if self.choices else None
+
+    @property
+    def reasoning(self) -> str | None:
+        """The first choice's reasoning, None if there is none."""
+        return reasoning_text(self.message or {})
 
     @property
     def message(self) -> dict[str, Any] | None:
@@ -285,8 +326,7 @@ class SendResponse:
         Of chunks that were made by hand, without `raw`, the fields count.
         """
         chunks = list(chunks)
-        merged = merge_chunks(chunk.raw or {**asdict(chunk), "raw": None, "headers": None} for chunk in chunks)
-        return parse_response(merged, chunks[0].headers if chunks else {})
+        return parse_response(merge_chunks(chunks), chunks[0].headers if chunks else _Headers())
 
 
 def content_text(content: Any) -> str | None:
@@ -295,6 +335,12 @@ def content_text(content: Any) -> str | None:
         texts = [part.get("text") for part in json_objects(content) if part.get("type") == "text"]
         content = "".join(text for text in texts if isinstance(text, str))
     return content if content and isinstance(content, str) else None
+
+
+def reasoning_text(message: dict[str, Any]) -> str | None:
+    """The reasoning of a message, which providers call by two names; None if there is none."""
+    texts = (message.get("reasoning_content"), message.get("reasoning"))
+    return next((text for text in texts if text and isinstance(text, str)), None)
 
 
 # ---- Errors --------------------------------------------------------------------------------------------------------
@@ -326,7 +372,7 @@ class APIError(EdgeeError):
     ) -> None:  # fmt: skip
         super().__init__(message)
         self.message, self.status, self.code, self.body = message, status, code, body
-        self.headers: Mapping[str, str] = {} if headers is None else headers
+        self.headers: Mapping[str, str] = _Headers() if headers is None else headers
         self.request_id, self.retry_after = request_id, retry_after
 
     def __str__(self) -> str:
@@ -478,21 +524,28 @@ def decode_event(name: str, data: str, headers: Any, api_key: str) -> dict[str, 
         raw, end = parse_json(data), len(data)  # white space comes first, or it is no JSON
     if raw.__class__ is not dict or (end != len(data) and not data[end:].isspace()):
         raise ProtocolError(f"the gateway sent no JSON object: {one_line(data, api_key)}")
-    if raw.get("error"):
+    if raw.get("error") or raw.get("object") == "error":
         raise api_error(data, headers, api_key)
     return raw
 
 
-def parse_chunk(raw: dict[str, Any], headers: Any) -> StreamChunk:
-    """Return the chunk that an event's JSON stands for. All in one function: it is half of what a chunk costs."""
+def parse_chunk(raw: dict[str, Any], headers: Any, member: str = "delta") -> StreamChunk:
+    """Return the chunk that an event's JSON stands for. All in one function: it is half of what a chunk costs.
+
+    member: what counts in a choice that has both, "delta" or "message".
+    """
     choices: list[StreamChoice] = []
-    found: Any = raw.get("choices", ())
-    for choice in found if found.__class__ is list else ():  # is_list() would cost a call
+    found: Any = raw.get("choices")
+    if found.__class__ is not list:
+        found = ()
+    elif len(found) > _CHOICES:  # three bytes of JSON each could become a kilobyte of objects
+        raise ProtocolError(f"the answer has more than {_CHOICES} choices")
+    for choice in found:
         if choice.__class__ is dict:
-            index, delta = choice.get("index"), choice.get("delta")
+            index, delta = choice.get("index"), choice.get(member)
             if delta.__class__ is not dict:
-                delta = object_member(choice, "message")
-            if index.__class__ is not int:
+                delta = choice_message(choice, member)
+            if index.__class__ is not int or not 0 <= index < _CHOICES:
                 index = len(choices)
             tool_calls = delta.get("tool_calls")
             if tool_calls is not None:
@@ -503,41 +556,66 @@ def parse_chunk(raw: dict[str, Any], headers: Any) -> StreamChunk:
     if compression is not None:
         compression = parse_numbers(Compression, compression)
     if usage is not None:
-        usage = parse_numbers(Usage, usage)
+        usage = parse_usage(usage)
     return StreamChunk(choices, compression, usage, raw.get("id"), raw.get("model"), raw, headers)
 
 
 def parse_response(raw: dict[str, Any], headers: Any) -> SendResponse:
     """Return the response that a JSON object stands for."""
     choices = [
-        Choice(index, object_member(choice, "message"), choice.get("finish_reason"))
+        Choice(index, choice_message(choice, "message"), choice.get("finish_reason"))
         for index, choice in indexed_choices(raw)
     ]
-    usage, compression = parse_numbers(Usage, raw.get("usage")), parse_numbers(Compression, raw.get("compression"))
+    usage, compression = parse_usage(raw.get("usage")), parse_numbers(Compression, raw.get("compression"))
     return SendResponse(choices, usage, compression, raw.get("id"), raw.get("model"), raw, headers)
 
 
+def parse_usage(value: Any) -> Usage | None:
+    """Return the Usage of a JSON object, whose finer counts stand in members of two names; None if there is none."""
+    counts = as_object(value)
+    prompt = as_object(counts.get("prompt_tokens_details") or counts.get("input_tokens_details"))
+    completion = as_object(counts.get("completion_tokens_details") or counts.get("output_tokens_details"))
+    finer = {"cached_tokens": prompt.get("cached_tokens"), "reasoning_tokens": completion.get("reasoning_tokens")}
+    usage: Usage | None = parse_numbers(Usage, {**counts, **finer} if counts else None)
+    return usage
+
+
 def parse_numbers(kind: Any, value: Any) -> Any:
-    """Return a Usage or a Compression from its JSON object, None if there is none."""
-    if not value or not is_object(value):
-        return None
-    numbers = (value.get(member.name) for member in fields(kind))
-    return kind(*(number if type(number) in (int, float) else 0 for number in numbers))
+    """Return a Usage or a Compression from its JSON object, None if there is none. A float can hold its numbers."""
+    numbers = as_object(value)
+    found: list[tuple[str, Any]] = [(member.name, numbers.get(member.name)) for member in fields(kind)]
+    return kind(**{k: n for k, n in found if type(n) in (int, float) and -1e300 < n < 1e300}) if numbers else None
+
+
+def message_member(headers: Any) -> str:
+    """Which member of a choice counts: an event may repeat the message so far beside its delta (Perplexity)."""
+    kind = str(headers.get("content-type")).partition(";")[0].strip().lower()
+    return "message" if kind == "application/json" else "delta"
+
+
+def choice_message(choice: dict[str, Any], member: str) -> dict[str, Any]:
+    """A choice's delta or message, first of all the one that counts; an empty one if it has neither."""
+    found = [name for name in (member, "delta", "message") if is_object(choice.get(name))]
+    return as_object(choice.get(found[0])) if found else {}
 
 
 def indexed_choices(raw: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
     """The choices in a JSON object, each with its index, else its position."""
-    choices = enumerate(json_objects(raw.get("choices")))
-    return [(choice["index"] if type(choice.get("index")) is int else n, choice) for n, choice in choices]
+    choices = json_objects(raw.get("choices"))
+    if len(choices) > _CHOICES:
+        raise ProtocolError(f"the answer has more than {_CHOICES} choices")
+    return [(valid_index(choice, n), choice) for n, choice in enumerate(choices)]
 
 
-def object_member(source: dict[str, Any], *names: str) -> dict[str, Any]:
-    """The first of the members of these names that is an object; an empty one if there is none."""
-    for name in names:
-        if is_object(source.get(name)):
-            found: dict[str, Any] = source[name]
-            return found
-    return {}
+def valid_index(source: dict[str, Any], default: Any = None) -> Any:
+    """An object's index. One past all bounds is none: a server could choose such so that all of them collide."""
+    index = source.get("index")
+    return index if type(index) is int and 0 <= index < _CHOICES else default
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one."""
+    return value if is_object(value) else {}
 
 
 def json_objects(value: Any) -> list[dict[str, Any]]:
@@ -576,71 +654,96 @@ def one_line(text: str, api_key: str) -> str:
     return text if len(text) <= _EXCERPT_CHARACTERS else text[:_EXCERPT_CHARACTERS] + "…"
 
 
-def merge_chunks(raws: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return the JSON of the response that the JSON of its chunks amounts to."""
+def merge_chunks(chunks: Iterable[StreamChunk]) -> dict[str, Any]:
+    """Return the JSON of the response that chunks amount to."""
     merged: dict[str, Any] = {}
-    members: dict[int, tuple[dict[str, list[Any]], dict[str, list[Any]]]] = {}
-    for raw in raws:
+    choices: dict[int, list[dict[str, Any]]] = {}
+    messages: dict[int, list[dict[str, Any]]] = {}
+    for chunk in chunks:
+        raw = chunk.raw or {**asdict(chunk), "raw": None, "headers": None}
         for name, value in raw.items():
             if name in ("id", "model"):
                 merged[name] = merged.get(name) or value
             elif value is not None and name != "choices":
                 merged[name] = value or merged.get(name, value)
         for index, choice in indexed_choices(raw):
-            of_choice, of_message = members.setdefault(index, ({}, {}))
-            gather_members(of_choice, choice)
-            gather_members(of_message, object_member(choice, "delta", "message"))
+            choices.setdefault(index, []).append({**choice, "delta": None, "message": None})
+            messages.setdefault(index, []).append(choice_message(choice, message_member(chunk.headers)))
     if merged.get("object") == "chat.completion.chunk":
         merged["object"] = "chat.completion"
-    merged["choices"] = [merge_choice(index, *members[index]) for index in sorted(members)]
+    try:
+        merged["choices"] = [merge_choice(index, choices[index], messages[index]) for index in sorted(choices)]
+    except RecursionError:
+        raise ProtocolError("the answer is nested too deep to be merged") from None
     return merged
 
 
-def gather_members(gathered: dict[str, list[Any]], source: dict[str, Any]) -> None:
-    """Add an object's members that are not null to lists of all the values that each of them had."""
-    for name, value in source.items():
-        if value is not None:
-            gathered.setdefault(name, []).append(value)
-
-
-def merge_choice(index: int, of_choice: dict[str, list[Any]], of_message: dict[str, list[Any]]) -> dict[str, Any]:
-    """Return a response's choice from the values of its chunks' choices and deltas."""
-    merged = {name: merge_values(name, values) for name, values in of_message.items()}
-    message = {"role": "assistant", "content": None, **merged}
+def merge_choice(index: int, pieces: list[dict[str, Any]], deltas: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a response's choice from those of its chunks and their deltas."""
+    message = {"role": "assistant", "content": None, **merge_objects("delta", deltas)}
     message["role"] = message["role"] or "assistant"
     if not message.get("tool_calls", True):
         del message["tool_calls"]
-    choice = {name: merge_values(name, values) for name, values in of_choice.items() if name != "delta"}
-    reasons = [reason for reason in of_choice.get("finish_reason", ()) if reason]
-    return {**choice, "index": index, "message": message, "finish_reason": reasons[-1] if reasons else None}
+    return {"finish_reason": None, **merge_objects("choice", pieces), "index": index, "message": message}
 
 
-def merge_values(name: str, values: list[Any]) -> Any:
+def merge_objects(holder: str, pieces: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what objects amount to, member by member; null is nothing. holder: the member that they are."""
+    gathered: dict[str, list[Any]] = {}
+    for piece in pieces:
+        for name, value in piece.items():
+            if value is not None:
+                gathered.setdefault(name, []).append(value)
+    return {name: merge_values(holder, name, values) for name, values in gathered.items()}
+
+
+def merge_values(holder: str, name: str, values: list[Any]) -> Any:
     """Return what the values of one member, in the order in which they came, amount to."""
+    in_pieces = name in _PIECES.get(holder, ())
+    if name == "arguments" and in_pieces:
+        values = [value if isinstance(value, str) else json.dumps(value) for value in values]
     kinds: set[Any] = {type(value) for value in values}
-    if name == "tool_calls":
-        pieces = [piece for value in values for piece in json_objects(value)]
-        return [merge_tool_call(call) for call in group_tool_calls(pieces)]
-    if name == "logprobs" and kinds == {dict}:
-        gathered: dict[str, list[Any]] = {}
-        for value in values:
-            gather_members(gathered, value)
-        return {member: merge_values(member, found) for member, found in gathered.items()}
-    if kinds == {list} or (name in _JOINED_MEMBERS and kinds == {str, list}):
-        return join_parts(values)
-    return join_text(values) if name in _JOINED_MEMBERS and kinds == {str} else values[-1]
+    if name == "tool_calls" and holder == "delta":
+        calls = group_tool_calls([piece for value in values for piece in json_objects(value)])
+        return [merge_tool_call(call) for call in calls]
+    if kinds == {dict}:
+        return merge_objects(name, values)
+    if kinds == {list} or (in_pieces and kinds == {str, list}):
+        return merge_lists(name, values)
+    if in_pieces and kinds == {str}:
+        return join_text(values)
+    told = [value for value in values if value or type(value) in (bool, int, float)] or values
+    return told[0] if name in ("id", "name", "type") else told[-1]
 
 
-def join_parts(values: list[Any]) -> list[Any]:
-    """Join lists; text between them becomes a text part."""
-    parts: list[Any] = []
-    for kind, group in itertools.groupby(values, type):
-        if kind is list:
-            parts.extend(itertools.chain.from_iterable(group))
+def merge_lists(holder: str, values: list[Any]) -> list[Any]:
+    """Extend lists by one another; objects of one index, and of one type if both have one, are one.
+
+    Text between the lists becomes a part of its own.
+    """
+    members: list[Any] = []
+    for form, run in itertools.groupby(values, type):
+        if form is list:
+            members.extend(itertools.chain.from_iterable(run))
         else:
-            text = join_text(group)
-            parts.extend([{"type": "text", "text": text}] if text else [])
-    return parts
+            text = join_text(run)
+            members.extend([{"type": "text", "text": text}] if text else [])
+    groups: list[list[Any]] = []
+    by_kind: dict[tuple[int, str], list[Any]] = {}
+    latest: dict[int, str] = {}  # by index, for a piece that has no type
+    for member in members:
+        found = as_object(member)
+        index = valid_index(found)
+        if index is None:
+            groups.append([member])
+            continue
+        kind = str(found.get("type") or latest.get(index, ""))
+        group: list[Any] = by_kind.get((index, kind)) or by_kind.pop((index, ""), [])
+        if not group:
+            groups.append(group)
+        group.append(member)
+        by_kind[index, kind], latest[index] = group, kind
+    return [merge_objects(holder, group) if len(group) > 1 else group[0] for group in groups]
 
 
 def join_text(pieces: Iterable[str]) -> str:
@@ -651,47 +754,40 @@ def join_text(pieces: Iterable[str]) -> str:
 def group_tool_calls(pieces: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Group pieces of tool calls by the call that they belong to.
 
-    That is told by `index`; but providers also send parallel calls at one index, each with an id and a name of its
-    own, and calls without any index, whole or in pieces.
+    A known id decides; else a new id with a name starts a call, though its index is taken; else the index decides.
+    What has neither id nor name, at an index that nothing started or without one, continues the call under way.
     """
     calls: list[list[dict[str, Any]]] = []
-    by_index: dict[Any, list[dict[str, Any]]] = {}  # at None: the last call of all
-    by_id: dict[Any, list[dict[str, Any]]] = {}
+    under_way: list[dict[str, Any]] = []
+    by_index: dict[int | None, list[dict[str, Any]]] = {}
+    by_id: dict[str, list[dict[str, Any]]] = {}
     for piece in pieces:
-        index = piece["index"] if type(piece.get("index")) is int else None
-        identity = str(piece.get("id") or "")
-        named = object_member(piece, "function").get("name")
-        call: list[dict[str, Any]] | None = by_id.get((index, identity))
-        if call is None and not (named and (identity or index is None)):
-            call = by_index.get(index)
-        if call is None:
-            call = []
+        index, identity = valid_index(piece), str(piece.get("id") or "")
+        named = as_object(piece.get("function")).get("name") or as_object(piece.get("custom")).get("name")
+        call = by_id.get(identity, [])
+        if not call and not (identity and named) and index is not None:
+            call = by_index.get(index, [])
+        if not call and not identity and not named:
+            call = under_way
+        if not call:
+            call = [piece]
             calls.append(call)
-        call.append(piece)
-        by_index[index] = by_index[None] = call
+            by_index[index] = call
+        else:
+            call.append(piece)
+        by_index.setdefault(index, call)
         if identity:
-            by_id[index, identity] = by_id[None, identity] = call
+            by_id[identity] = call
+        under_way = call
     return calls
 
 
 def merge_tool_call(pieces: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the tool call that its pieces amount to, fit to be sent back."""
-    of_call: dict[str, list[Any]] = {}
-    of_function: dict[str, list[Any]] = {}
-    for piece in pieces:
-        gather_members(of_call, piece)
-        gather_members(of_function, object_member(piece, "function"))
-    call = {name: merge_call_values(name, values) for name, values in of_call.items() if name != "index"}
-    function = {name: merge_call_values(name, values) for name, values in of_function.items()}
-    function["arguments"] = function.get("arguments", "")
-    return {**call, "type": call.get("type") or "function", "function": function}
-
-
-def merge_call_values(name: str, values: list[Any]) -> Any:
-    """Return what the values of one member of a tool call, or of its function, amount to."""
-    if name == "arguments":
-        return join_text(value if isinstance(value, str) else json.dumps(value) for value in values)
-    return next((value for value in values if value), values[0]) if name in ("id", "type", "name") else values[-1]
+    call = merge_objects("tool_calls", [{**piece, "index": None} for piece in pieces])
+    if is_object(call.get("function")):
+        call["function"].setdefault("arguments", "")
+    return {**call, "type": call.get("type") or ("custom" if "custom" in call else "function")}
 
 
 def api_error(text: str, headers: Any, api_key: str, status: int | None = None, reason: str = "") -> APIError:
@@ -917,6 +1013,7 @@ class _Connection(io.BufferedReader):
     """
 
     response: http.client.HTTPResponse
+    headers: _Headers
 
     def __init__(self, sock: socket.socket, host: str, api_key: str, closing: threading.Event) -> None:
         from http.client import HTTPException
@@ -1154,6 +1251,10 @@ def exchange_heads(
         connection.response.begin()
         if connection.response.status >= 200:  # http.client itself passes over 100 alone
             break
+    connection.headers = _Headers()
+    for name, value in connection.response.headers.items():
+        name = name.lower()
+        connection.headers[name] = f"{connection.headers[name]}, {value}" if name in connection.headers else value
 
 
 def make_tls_context() -> ssl.SSLContext:
@@ -1271,7 +1372,7 @@ def read_answer(connection: _Connection, timeout: float) -> dict[str, Any]:
     require(len(body) <= _EVENT_BYTES, ProtocolError, f"the answer is longer than {_EVENT_BYTES >> 20} MiB")
     text = body.decode("utf-8", "replace")
     try:
-        raw = decode_event("message", text, connection.response.headers, connection.api_key)
+        raw = decode_event("message", text, connection.headers, connection.api_key)
     except ProtocolError:
         if is_cut_json(text.strip()):
             raise StreamInterruptedError(f"the answer of {connection.host} was cut after {len(body)} bytes") from None
@@ -1303,7 +1404,7 @@ def read_excerpt(connection: _Connection, timeout: float) -> str:
 
 def check_answer(connection: _Connection, timeout: float) -> None:
     """Raise unless the head of an answer promises one that can be read."""
-    response, headers, api_key = connection.response, connection.response.headers, connection.api_key
+    response, headers, api_key = connection.response, connection.headers, connection.api_key
     reason = one_line(response.reason, api_key)
     log("%d %s, request id %s", response.status, reason, find_request_id(headers, api_key))
     encoding = headers.get("content-encoding") or "identity"
@@ -1335,6 +1436,13 @@ def parse_retry_after(headers: Any) -> float | None:
         return None
 
 
+def check_reasons(reasons: Iterable[Any]) -> None:
+    """Raise if a finish reason says that the gateway gave up: what came is then no whole answer."""
+    for reason in reasons:
+        if reason in _GAVE_UP_REASONS:
+            raise StreamInterruptedError(f"the gateway gave up: its finish reason is {reason}")
+
+
 def retry_seconds(error: EdgeeError, attempt: int) -> float | None:
     """Return how long to wait before the request is sent again, None if it must not be."""
     import random
@@ -1358,8 +1466,8 @@ def wait(closing: threading.Event, seconds: float) -> None:
 
 def open_stream(connection: _Connection, timeout: float) -> tuple[EventStreamParser, list[tuple[str, str]]]:
     """Return the parser of an answer's stream and its first events; raise the error that the first one is."""
-    headers, parser = connection.response.headers, EventStreamParser()
-    kind = headers.get_content_type() if "content-type" in headers else "no content type"
+    headers, parser = connection.headers, EventStreamParser()
+    kind = headers.get("content-type", "no content type").partition(";")[0].strip().lower()
     if kind == "text/event-stream":
         connection.limit_wait(timeout)
         events = read_events(connection, parser, timeout)
@@ -1445,7 +1553,9 @@ class Edgee:
         request = self._make_request("chat/completions", headers, body)
         connection, raw = self._exchange(request, seconds, read_answer)
         self._connections.release(connection)
-        return parse_response(raw, connection.response.headers)
+        response = parse_response(raw, connection.headers)
+        check_reasons(choice.finish_reason for choice in response.choices)
+        return response
 
     def stream(self, model: str, input: Input, *, timeout: float | None = None) -> Generator[StreamChunk, None, None]:
         """Ask for a completion; yield its chunks as they arrive (the stream method).
@@ -1515,25 +1625,31 @@ class Edgee:
 
     def _stream(self, request: urllib.request.Request, timeout: float) -> Generator[StreamChunk, None, None]:
         connection, (parser, events) = self._exchange(request, timeout, open_stream)
-        headers, api_key = connection.response.headers, self._settings.api_key
-        finished: dict[int, bool] = {}
+        headers, api_key = connection.headers, self._settings.api_key
+        member = message_member(headers)
+        reasons: dict[int, Any] = {}  # by choice, why it ended
         try:
             while events:
                 for name, data in events:
                     raw = decode_event(name, data, headers, api_key)
-                    if raw is None:
+                    if raw is None and reasons:
+                        check_reasons(reasons.values())
                         connection.ended = True
                         return
-                    chunk = parse_chunk(raw, headers)
+                    if raw is None:
+                        raise StreamInterruptedError("the stream ended before any choice came")
+                    chunk = parse_chunk(raw, headers, member)
                     for choice in chunk.choices:
                         if choice.finish_reason:
-                            finished[choice.index] = True
-                        elif choice.index not in finished:
-                            finished[choice.index] = False
+                            reasons[choice.index] = choice.finish_reason
+                        elif choice.index not in reasons:
+                            reasons[choice.index] = None
                     yield chunk
-                events = read_events(connection, parser, timeout)
-            if not finished or not all(finished.values()):
+                events = read_events(connection, parser, timeout) if member == "delta" else []
+            # A JSON answer was framed and whole, with or without a finish reason, as send() has it.
+            if not reasons or (member == "delta" and not all(reasons.values())):
                 raise StreamInterruptedError("the stream ended before the answer was complete")
+            check_reasons(reasons.values())
         finally:
             self._connections.release(connection)
 

@@ -498,6 +498,13 @@ TOOL_CALL_CASES = [
     ("nulls (Writer)", [{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": None}},
         {"index": 0, "id": None, "type": None, "function": {"name": None, "arguments": "1"}},
         {"index": 0, "id": None, "type": None, "function": None}], [("a", "f", "1")]),
+    ("a tail at an index that nothing started", [call("A", "f", '{"a": ', index=0), call(None, None, "1}", index=0),
+        call("B", "g", "", index=0), {"index": 1, "function": {"arguments": '{"b": 2}'}}],
+        [("A", "f", '{"a": 1}'), ("B", "g", '{"b": 2}')]),
+    ("the id decides, before the name comes", [call("x", None, '{"a"'), call("x", None, ": 1}"), call("x", "f"),
+        call("y", None, '{"b": 2}'), call("y", "g")], [("x", "f", '{"a": 1}'), ("y", "g", '{"b": 2}')]),
+    ("a known id at another index", [call("a", "f", "1", index=0), call("b", "g", "2", index=1), call("a", None, "3", index=1)],
+        [("a", "f", "13"), ("b", "g", "2")]),
     ("arguments that are an object", [call("a", "f", {"x": 1}, index=0)], [("a", "f", '{"x": 1}')]),
 ]  # fmt: skip
 
@@ -582,6 +589,105 @@ class MergeTest(unittest.TestCase):
             "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": None, "cost": 3},
             "compression": {"saved_tokens": 5, "reduction": 12.5},
         })  # fmt: skip
+
+    def test_nested_members_are_merged_by_one_rule(self):
+        """Objects member by member, text that comes in pieces joined, lists by index and type."""
+        for name, deltas, expected in [
+            ("blocks of reasoning (OpenRouter)", [
+                {"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "Let me"}]},
+                {"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": " count."}]},
+                {"reasoning_details": [{"index": 0, "signature": "c2ln"}]},
+            ], {"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "Let me count.", "signature": "c2ln"}]}),
+            ("blocks of another type or without an index stay apart", [
+                {"reasoning_details": [{"type": "a", "index": 0, "text": "1"}, {"type": "b", "index": 0, "text": "2"}]},
+                {"reasoning_details": [{"type": "a", "text": "3"}, {"type": "a", "index": 1, "text": "4"}]},
+                {"reasoning_details": [{"type": "a", "index": 0, "text": "5"}]},
+            ], {"reasoning_details": [{"type": "a", "index": 0, "text": "15"}, {"type": "b", "index": 0, "text": "2"},
+                {"type": "a", "text": "3"}, {"type": "a", "index": 1, "text": "4"}]}),
+            ("an entry that comes again, with its output (Groq)", [
+                {"executed_tools": [{"index": 0, "type": "search", "arguments": '{"q": 1}'}]},
+                {"executed_tools": [{"index": 0, "type": "search", "arguments": '{"q": 1}', "output": "found"}]},
+            ], {"executed_tools": [{"index": 0, "type": "search", "arguments": '{"q": 1}', "output": "found"}]}),
+            ("function_call", [{"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": '{"a":'}},
+                {"function_call": {"arguments": " 1}"}}], {"function_call": {"name": "f", "arguments": '{"a": 1}'}}),
+            ("audio", [{"audio": {"id": "x", "data": "YQ", "transcript": "a"}}, {"audio": {"data": "Yg", "transcript": "b", "expires_at": 5}}],
+                {"audio": {"id": "x", "data": "YQYg", "transcript": "ab", "expires_at": 5}}),
+            ("an empty text does not win", [{"name": "n", "channel": "c"}, {"name": "", "channel": ""}], {"name": "n", "channel": "c"}),
+            ("the last number stands, 0 too", [{"x": 5}, {"x": 0}], {"x": 0}),
+            ("hostile indexes", [{"things": [{"index": 10**30, "a": 1}, {"index": -1, "a": 2}, {"index": {}, "a": 3}]}],
+                {"things": [{"index": 10**30, "a": 1}, {"index": -1, "a": 2}, {"index": {}, "a": 3}]}),
+        ]:  # fmt: skip
+            with self.subTest(name):
+                message = merged(*(with_delta(**delta) for delta in deltas)).message
+                self.assertEqual(message, {"role": "assistant", "content": None, **expected})
+
+    def test_calls_that_are_no_function_keep_their_shape(self):
+        piece = {"index": 0, "id": "c1", "type": "custom", "custom": {"name": "sql", "input": ""}}
+        more = [calls({"index": 0, "custom": {"input": text}}) for text in ("SELECT ", "1")]
+        self.assertEqual(
+            merged(calls(piece), *more).tool_calls,
+            [{"id": "c1", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}],
+        )
+
+    def test_merging_is_linear_also_with_hostile_indexes(self):
+        def seconds(index_of):
+            chunks = [edgee.parse_chunk(calls(call(None, None, "x", index=index_of(n))), {}) for n in range(20_000)]
+            start = time.process_time()
+            response = SendResponse.from_chunks(chunks)
+            self.assertEqual(sum(len(one["function"]["arguments"]) for one in response.tool_calls), 20_000)
+            return time.process_time() - start
+
+        good = seconds(lambda n: 0)
+        self.assertLess(seconds(lambda n: n * (2**61 - 1)), 10 * good + 1)  # which all have one hash
+
+    def test_more_choices_than_1024_are_refused(self):
+        edgee.parse_chunk({"choices": [{}] * 1024}, {})
+        for parse in (edgee.parse_chunk, edgee.parse_response):
+            with self.assertRaises(ProtocolError) as caught:
+                parse({"choices": [{}] * 1025}, {})
+            self.assertEqual(str(caught.exception), "the answer has more than 1024 choices")
+
+    def test_reasoning_has_two_names(self):
+        for delta, expected in [
+            ({"reasoning_content": "a", "reasoning": "b"}, "a"), ({"reasoning_content": "", "reasoning": "b"}, "b"),
+            ({"reasoning_content": {"x": 1}}, None), ({}, None),
+        ]:  # fmt: skip
+            parsed = edgee.parse_chunk(with_delta(**delta), {})
+            self.assertEqual((parsed.reasoning, SendResponse.from_chunks([parsed]).reasoning), (expected, expected))
+
+    def test_the_finer_counts_of_usage_have_two_names(self):
+        for prompt, completion in [
+            ("prompt_tokens_details", "completion_tokens_details"),
+            ("input_tokens_details", "output_tokens_details"),
+        ]:
+            usage = {"prompt_tokens": 9, prompt: {"cached_tokens": 4}, completion: {"reasoning_tokens": 3}}
+            self.assertEqual(edgee.parse_chunk({"usage": usage}, {}).usage, edgee.Usage(9, 0, 0, 4, 3))
+        odd = {"prompt_tokens": 10**400, "completion_tokens": "1", "total_tokens": True, "prompt_tokens_details": [1]}
+        self.assertEqual(edgee.parse_chunk({"usage": odd}, {}).usage, edgee.Usage())
+
+    def test_headers_are_json_and_found_in_any_case(self):
+        with Gateway(sized(COMPLETION, X_Edgee_Provider="p", x_EDGEE_b="1")) as gateway, gateway.client() as client:
+            (got,) = client.stream("m", "Hi")
+        for twin in (got, pickle.loads(pickle.dumps(got)), copy.deepcopy(got), dataclasses.replace(got, id="x"),
+            SendResponse.from_chunks([got])):  # fmt: skip
+            self.assertEqual((twin.headers["X-Edgee-PROVIDER"], twin.headers.get("X-edgee-B")), ("p", "1"))
+            self.assertTrue("X-EDGEE-provider" in twin.headers and "x" not in twin.headers)
+            self.assertEqual(json.loads(json.dumps(dataclasses.asdict(twin)))["headers"]["x-edgee-provider"], "p")
+
+    def test_a_json_answer_to_stream_is_read_as_a_message(self):
+        message = {"role": "assistant", "content": "Paris.", "reasoning": "r"}
+        for finish in ("stop", "", None):
+            choice = {
+                "index": 0,
+                "finish_reason": finish,
+                "message": message,
+                "delta": {"role": "assistant", "content": ""},
+            }
+            with self.subTest(finish), Gateway(sized({"choices": [choice]})) as gateway, gateway.client() as client:
+                (got,) = client.stream("m", "Hi")
+                self.assertEqual((got.text, got.reasoning, got.raw), ("Paris.", "r", {"choices": [choice]}))
+                self.assertEqual(SendResponse.from_chunks([got]).message, message)
+                self.assertEqual(client.send("m", "Hi").message, message)
 
     def test_choices_are_kept_apart(self):
         response = merged(chunk("a", index=1), chunk("b", index=0), chunk("c", "stop", index=1), chunk("d", "length"))
@@ -857,7 +963,7 @@ class RequestTest(unittest.TestCase):
                 Edgee(config)
             self.assertEqual(str(caught.exception), "EDGEE_API_KEY is not set")
         settings = Edgee(KEY)._settings
-        self.assertEqual((settings.base_url, settings.timeout, settings.max_retries), ("https://api.edgee.ai", 600, 2))
+        self.assertEqual((settings.base_url, settings.timeout, settings.max_retries), ("https://edgee.io", 600, 2))
         with Gateway(HELLO) as gateway:
             os.environ.update(EDGEE_API_KEY="from-environment", EDGEE_BASE_URL=gateway.url)
             for config, key in [
@@ -992,7 +1098,21 @@ class StreamTest(unittest.TestCase):
         for name, events, error in [
             ("[DONE] alone", [unfinished, "[DONE]"], None),
             ("[DONE] with white space", [unfinished, "[DONE] \t"], None),
-            ("[DONE] and nothing else", ["[DONE]"], None),
+            ("[DONE] and nothing else", ["[DONE]"], "the stream ended before any choice came"),
+            (
+                "[DONE] after a chunk without choices",
+                [{"choices": []}, "[DONE]"],
+                "the stream ended before any choice came",
+            ),
+            *(
+                (
+                    f"the gateway gave up: {reason}",
+                    [chunk("a", reason), "[DONE]"],
+                    f"the gateway gave up: its finish reason is {reason}",
+                )
+                for reason in ("error", "abort", "network_error", "insufficient_system_resource")
+            ),
+            ("it gave up, without [DONE]", [chunk("a", "error")], "the gateway gave up: its finish reason is error"),
             ("every choice finished", [finished], None),
             ("finished, then null again", [finished, chunk()], None),
             ("two choices, both finished", [finished, chunk("b", "length", index=1)], None),
@@ -1062,6 +1182,7 @@ class StreamTest(unittest.TestCase):
 
     def test_events_that_are_errors(self):
         for name, sent, status, code, message in [
+            ("an object that is an error", event({"object": "error", "message": "engine died", "code": 500}), 500, 500, "engine died"),
             ("OpenAI", event({"error": {"message": "Sorry", "type": "server_error", "param": None, "code": None}}), None, None, "Sorry"),
             ("OpenRouter", event({**chunk("b"), "error": {"code": 402, "message": "Pay"}}), 402, 402, "Pay"),
             ("Groq", b"event: error\n" + event({"error": {"message": "Tool", "code": "tool_use", "status_code": 400}}), 400, "tool_use", "Tool"),
@@ -1107,10 +1228,8 @@ class StreamTest(unittest.TestCase):
                 self.assertEqual(str(error), f"the gateway sent no JSON object: {shown}")
 
     def test_white_space_around_json(self):
-        with Gateway(
-            stream_of(' \t{"choices":[]}  ', "\n  {}".replace("\n", ""))
-        ) as gateway, gateway.client() as client:
-            self.assertEqual([one.raw for one in client.stream("m", "Hi")], [{"choices": []}, {}])
+        with Gateway(stream_of(' \t{"choices":[{}]}  ', "  {}")) as gateway, gateway.client() as client:
+            self.assertEqual([one.raw for one in client.stream("m", "Hi")], [{"choices": [{}]}, {}])
 
 
 STREAM_METHOD_EXAMPLES = [
@@ -1814,7 +1933,7 @@ class NoAnswerTest(unittest.TestCase):
             ("an endless error body", [head("500 Oops"), *[block] * 640], APIError),
             (
                 "an event just under the limit",
-                [OPEN_HEAD + b'data: {"a":"', *[block] * 15, b'"}\n\n', event("[DONE]"), CLOSE],
+                [OPEN_HEAD + b'data: {"choices":[{}],"a":"', *[block] * 15, b'"}\n\n', event("[DONE]"), CLOSE],
                 type(None),
             ),
         ]:
@@ -1988,7 +2107,7 @@ class TLSAndProxyTest(unittest.TestCase):
 class KeptConnectionTest(unittest.TestCase):
     def test_a_connection_is_used_again_after_every_answer_that_ended(self):
         answers = [HELLO, sized(COMPLETION), sized({"error": "No"}, "404 Not Found"), sized(COMPLETION), HELLO,
-            sized(b"", "503 Busy"), STREAM_HEAD + in_chunks(event("[DONE]"), b": bye\n\n") + b"0\r\nX: y\r\n\r\n", HELLO]  # fmt: skip
+            sized(b"", "503 Busy"), STREAM_HEAD + in_chunks(event(chunk("a")), event("[DONE]"), b": bye\n\n") + b"0\r\nX: y\r\n\r\n", HELLO]  # fmt: skip
         with Gateway(*answers) as gateway, gateway.client() as client, waits():
             for _ in answers[1:]:
                 drain(client.stream("m", "Hi"))
@@ -2537,7 +2656,7 @@ class ReadmeTest(unittest.TestCase):
 
     def test_every_example_runs_as_it_stands_there(self):
         printed = {
-            "Ten lines": "Tell me a storyHello Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3)\n",
+            "Ten lines": "Tell me a storyHello Usage(prompt_tokens=1, completion_tokens=2, total_tokens=3, cached_tokens=0, reasoning_tokens=0)\n",
             "Tools, usage, compression": 'weather {"city": "Paris"}\nNone None None\n',
             "Errors and retries": "404 model_not_found no such model r1\n",
             "With asyncio": "Tell me a story",
