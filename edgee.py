@@ -28,6 +28,7 @@ import io
 import itertools
 import json
 import os
+import re
 import string
 import sys
 import threading
@@ -69,6 +70,7 @@ _MAX_RETRIES = 2
 _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS, _LONGEST_RETRY_AFTER_SECONDS = 0.5, 8.0, 60.0
 _RETRIED_STATUSES = frozenset({408, 409, 429, 500, 502, 503, 504})
 _ERROR_STATUSES = frozenset(map(str, range(400, 600)))
+_STATUS_OF_CODE = {"provider_error": 502, "internal_error": 500}  # where this gateway's events name no status
 _NO_CREDIT_CODES = frozenset({"usage_limit_exceeded", "insufficient_quota"})
 _EVENT_BYTES, _BLOCK_BYTES, _ERROR_BODY_BYTES, _EXCERPT_CHARACTERS = 16 << 20, 64 << 10, 64 << 10, 500
 _IDLE_CONNECTIONS, _IDLE_SECONDS = 10, 60.0
@@ -80,6 +82,7 @@ _SWITCH_HEADERS = {
 }
 _HEADER_NAME_CHARACTERS = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
 _FRAMING_HEADERS = frozenset({"connection", "content-length", "host", "transfer-encoding"})
+_REAL_ENCODINGS = frozenset({"gzip", "br", "deflate", "zstd", "compress"})
 _GAVE_UP_REASONS = ("error", "abort", "network_error", "insufficient_system_resource")
 _CHOICES = 1024
 # Text that comes in pieces, by the member that holds it; all other text comes whole, and often again.
@@ -390,6 +393,7 @@ class NetworkError(EdgeeError, OSError):
     """
 
     unanswered = False
+    died_idle = False  # unanswered on a kept connection, which is no news to anybody: the next attempt need not wait
 
 
 class RequestTimeoutError(NetworkError, TimeoutError):
@@ -647,9 +651,19 @@ def parse_json(text: str) -> Any:
         return None
 
 
+def redact(text: str, api_key: str) -> str:
+    """Return a text without the key, however JSON spells it, or the start of it, for texts may be cut anywhere."""
+    if len(api_key) < 4 or (api_key[:4] not in text and "\\" not in text):  # a shorter one is a test's
+        return text
+    # At most four backslashes, for JSON in JSON in JSON: of a run without an end each start would cost all the rest.
+    spelled = [rf"(?:\\{{0,4}}{re.escape(c)}|\\{{1,4}}u00(?i:{ord(c):02x}))" for c in api_key]
+    followed = "".join(f"{c}?" for c in spelled[8:])
+    return re.sub("".join(spelled[:8]) + followed + r"(?:\\+u?[0-9a-fA-F]{0,3}\Z)?", "[api key]", text)
+
+
 def one_line(text: str, api_key: str) -> str:
     """The start of a text that came from outside, fit for a message: one line, printable, without the key."""
-    text = text.replace(api_key, "[api key]")[:_ERROR_BODY_BYTES]
+    text = redact(text[:_ERROR_BODY_BYTES], api_key)
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= _EXCERPT_CHARACTERS else text[:_EXCERPT_CHARACTERS] + "…"
 
@@ -797,7 +811,7 @@ def api_error(text: str, headers: Any, api_key: str, status: int | None = None, 
         one_line(message or text, api_key) or reason or "no reason given",
         status=status or told_status,
         code=one_line(code, api_key) if isinstance(code, str) else code,
-        body=text.replace(api_key, "[api key]"),
+        body=redact(text[:_ERROR_BODY_BYTES], api_key),
         headers=headers,
         request_id=find_request_id(headers, api_key),
     )
@@ -1087,8 +1101,8 @@ class _Connections:
             try:
                 return self._converse(connection, request, deadline)
             except NetworkError as error:
-                if not error.unanswered:
-                    raise  # else it died while it was idle, which is no news to anybody
+                error.died_idle = error.unanswered
+                raise
         return self._converse(self._connect(request, deadline), request, deadline)
 
     https_open = http_open
@@ -1253,7 +1267,7 @@ def exchange_heads(
             break
     connection.headers = _Headers()
     for name, value in connection.response.headers.items():
-        name = name.lower()
+        name, value = name.lower(), redact(value, connection.api_key)  # after the framing was read from them
         connection.headers[name] = f"{connection.headers[name]}, {value}" if name in connection.headers else value
 
 
@@ -1407,12 +1421,14 @@ def check_answer(connection: _Connection, timeout: float) -> None:
     response, headers, api_key = connection.response, connection.headers, connection.api_key
     reason = one_line(response.reason, api_key)
     log("%d %s, request id %s", response.status, reason, find_request_id(headers, api_key))
-    encoding = headers.get("content-encoding") or "identity"
+    encoding = headers.get("content-encoding", "")
+    names = {name.strip().lower() for name in encoding.split(",")}
+    readable = not _REAL_ENCODINGS & {name[2:] if name.startswith("x-") else name for name in names}
     if 200 <= response.status < 300:
         problem = f"the answer is encoded as {one_line(encoding, api_key)}, which was not asked for"
-        require(encoding.lower() == "identity", ProtocolError, problem)
+        require(readable, ProtocolError, problem)
         return
-    text = read_excerpt(connection, timeout) if encoding.lower() == "identity" else ""
+    text = read_excerpt(connection, timeout) if readable else ""
     error = api_error(text, headers, api_key, response.status, reason)
     if response.status < 400:
         target = one_line(headers.get("location", "nowhere"), api_key)
@@ -1449,13 +1465,15 @@ def retry_seconds(error: EdgeeError, attempt: int) -> float | None:
 
     if isinstance(error, APIError):
         no_credit = error.status == 429 and error.code in _NO_CREDIT_CODES and error.retry_after is None
-        if error.status not in _RETRIED_STATUSES or no_credit:
+        if (error.status or _STATUS_OF_CODE.get(str(error.code))) not in _RETRIED_STATUSES or no_credit:
             return None
         if error.retry_after is not None:
             return error.retry_after if error.retry_after <= _LONGEST_RETRY_AFTER_SECONDS else None
     elif not (isinstance(error, NetworkError) and error.unanswered):
         return None
-    return min(_FIRST_BACKOFF_SECONDS * 2.0**attempt, _LAST_BACKOFF_SECONDS) * random.uniform(0.75, 1.0)
+    elif error.died_idle:
+        return 0.0
+    return min(_FIRST_BACKOFF_SECONDS * 2.0 ** min(attempt, 10), _LAST_BACKOFF_SECONDS) * random.uniform(0.75, 1.0)
 
 
 def wait(closing: threading.Event, seconds: float) -> None:
