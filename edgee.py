@@ -62,7 +62,7 @@ __all__ = [
 ]  # fmt: skip
 
 _BASE_URL = "https://edgee.io"
-_MODEL = "gpt-5.2"  # of the command line
+_MODEL = "openai/gpt-5.2"  # of the command line
 _TIMEOUT_SECONDS, _LONGEST_SECONDS = 600.0, 2_000_000.0  # socket.settimeout() overflows past 24 days
 _CONNECT_SECONDS = 10.0
 _KEEPALIVE_SECONDS = 60  # until TCP asks whether the other end is still there
@@ -1696,8 +1696,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except EdgeeError as error:
-        print(f"edgee: {error}", file=sys.stderr)
-        return 1
+        return say(str(error), 1)
     except OSError as error:
         return end_output(error)
 
@@ -1708,8 +1707,20 @@ def end_output(error: OSError) -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError) or error.errno == errno.EINVAL:  # which is what Windows says of one
         return 0
-    print(f"edgee: {error}", file=sys.stderr)
-    return 1
+    return say(str(error), 1)
+
+
+def say(text: str, status: int = 0) -> int:
+    """Write a line to standard error, if there is one, and return the status."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(f"edgee: {printable(text, keep='')}", file=sys.stderr, flush=True)
+    return status
+
+
+def printable(text: str, keep: str = "\n\t") -> str:
+    """The text without what could control a terminal."""
+    return "".join(c if c.isprintable() or c in keep else "\ufffd" for c in text)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -1718,7 +1729,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     about = "Stream an answer from the Edgee AI Gateway to standard output."
     parser = argparse.ArgumentParser(prog="edgee", usage=_USAGE, description=about)
     add = parser.add_argument
-    add("prompt", nargs="?", help="what to ask; text on standard input is put before it")
+    add("prompt", nargs="*", help="what to ask; text on standard input is put before it")
     add("-m", "--model", help=f"else EDGEE_MODEL, else {_MODEL}")
     add("-s", "--system", metavar="TEXT", help="a system message")
     add("-t", "--tag", action="append", default=[], help="a tag for the gateway's analytics; may be repeated")
@@ -1748,8 +1759,7 @@ def run_command(arguments: argparse.Namespace) -> int:
             build_body(body["model"], body, True)
     except (ValueError, TypeError, OSError) as error:
         hint = " (--demo needs none)" if "EDGEE_API_KEY" in str(error) else ""
-        print(f"edgee: {error}{hint}", file=sys.stderr)
-        return 2
+        return say(f"{error}{hint}", 2)
     with edgee:
         if arguments.models:
             print("".join(f"{model.id}\n" for model in edgee.models()), end="", flush=True)
@@ -1764,7 +1774,7 @@ def make_client(arguments: argparse.Namespace) -> Edgee:
     require(not arguments.base_url, ValueError, "--demo has a gateway of its own: leave --base-url out")
     edgee = Edgee(EdgeeConfig("demo", start_demo_gateway(), arguments.timeout))
     edgee.proxies = {}
-    print("edgee: this is a demo; the answer comes from this process, and from no model", file=sys.stderr)
+    say("this is a demo; the answer comes from this process, and from no model")
     return edgee
 
 
@@ -1775,9 +1785,10 @@ def read_question(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.input:
         body = read_input_file(arguments.input, piped)
         piped = "" if arguments.input == "-" else piped
-    prompt = "\n\n".join(text for text in (piped, arguments.prompt) if text and text.strip())
+    prompt = "\n\n".join(text for text in (piped, " ".join(arguments.prompt)) if text.strip())
     require(prompt or arguments.input, ValueError, "nothing to ask: give a prompt, or text on standard input")
     for name, value in arguments.option:
+        require("=" not in name, ValueError, f"-o takes a KEY and a VALUE: -o {name.replace('=', ' ', 1)}")
         taken = name in ("messages", "model", "stream")
         require(not taken, ValueError, f"-o {name} is not possible: see --input, --model and --no-stream")
         try:
@@ -1809,9 +1820,12 @@ def read_input_file(name: str, piped: str) -> dict[str, Any]:
     if name != "-":
         with open(name, encoding="utf-8-sig") as file:
             text = file.read()
-    body = parse_json(text)
-    require(isinstance(body, dict), ValueError, f"--input {name} is no JSON object")
-    return dict(body)
+    try:
+        asked: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:  # which says line and column
+        raise ValueError(f"--input {name}: {error}") from None
+    require(is_a(asked, dict, list), ValueError, f"--input {name} holds no object and no list of messages")
+    return {"messages": asked} if is_list(asked) else dict(asked)
 
 
 def list_member(body: dict[str, Any], name: str) -> list[Any]:
@@ -1823,9 +1837,10 @@ def list_member(body: dict[str, Any], name: str) -> list[Any]:
 def ask(edgee: Edgee, body: dict[str, Any], arguments: argparse.Namespace) -> None:
     """Print an answer, and then what else there is to say about it."""
     start, first_text = time.monotonic(), None
+    show = printable if sys.stdout is not None and sys.stdout.isatty() and not arguments.json else str
     if arguments.no_stream:
         response = edgee.send(body["model"], body)
-        text = json.dumps(response.raw) if arguments.json else response.text
+        text = json.dumps(response.raw) if arguments.json else show(response.text or "")
         if text:
             print(text, end="" if text.endswith("\n") else "\n", flush=True)
     else:
@@ -1845,7 +1860,7 @@ def ask(edgee: Edgee, body: dict[str, Any], arguments: argparse.Namespace) -> No
                 elif ours:
                     text = joined(str(chunk.text).encode("utf-16-le", "surrogatepass"))
                     last_text = text or last_text
-                    print(text, end="", flush=True)
+                    print(show(text), end="", flush=True)
         finally:
             half = joined(b"", True)
             if half or not last_text.endswith("\n"):
@@ -1853,7 +1868,7 @@ def ask(edgee: Edgee, body: dict[str, Any], arguments: argparse.Namespace) -> No
         response = SendResponse.from_chunks(telling)
     report(response, arguments.json)
     if arguments.usage:
-        print(usage_line(response, body["model"], first_text, time.monotonic() - start), file=sys.stderr)
+        say(usage_line(response, body["model"], first_text, time.monotonic() - start))
 
 
 def report(response: SendResponse, printed: bool) -> None:
@@ -1861,10 +1876,10 @@ def report(response: SendResponse, printed: bool) -> None:
     for call in [] if printed else response.tool_calls or []:
         print(json.dumps(call), flush=True)
     for choice in response.choices:
-        if choice.finish_reason in ("length", "content_filter"):
-            print(f"edgee: warning: the answer is not whole: {choice.finish_reason}", file=sys.stderr)
+        if choice.finish_reason not in ("stop", "tool_calls", "function_call", None):
+            say(f"warning: the answer may not be whole: {choice.finish_reason}")
     if len(response.choices) > 1 and not printed:
-        print("edgee: warning: there is more than one choice; --json prints them all", file=sys.stderr)
+        say("warning: there is more than one choice; --json prints them all")
 
 
 def usage_line(response: SendResponse, model: str, first_text: float | None, seconds: float) -> str:
@@ -1873,7 +1888,7 @@ def usage_line(response: SendResponse, model: str, first_text: float | None, sec
     tokens = "tokens not told"
     if usage:
         tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} = {usage.total_tokens} tokens"
-    parts = [f"edgee: {response.model or model}", f"finish reason {response.finish_reason}", tokens]
+    parts = [f"{response.model or model}", f"finish reason {response.finish_reason}", tokens]
     if saved:
         parts.append(f"{saved.saved_tokens} tokens and ${saved.cost_savings / 1e6:.6f} saved")
     if first_text is not None:
@@ -1934,4 +1949,10 @@ def start_demo_gateway() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status == 130 and os.name == "posix":  # so that a shell's loop ends with it
+        import signal
+
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    sys.exit(status)

@@ -2307,9 +2307,18 @@ class Terminal(io.TextIOWrapper):
         return True
 
 
+class Output(io.TextIOWrapper):
+    """Standard output, which a test may say is a terminal."""
+
+    terminal = False
+
+    def isatty(self):
+        return self.terminal
+
+
 def run(*arguments, stdin=None, **environment):
     """Run main() in this process; return its status, standard output and standard error."""
-    output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    output = Output(io.BytesIO(), encoding="utf-8")
     errors = io.StringIO()
     piped = (
         Terminal()
@@ -2347,7 +2356,7 @@ class CommandTest(unittest.TestCase):
 
     def test_the_answer_is_on_standard_output_and_ends_with_a_line_end(self):
         for answer in (HELLO, stream_of(chunk("Hello\n"))):
-            body = {"model": "gpt-5.2", "messages": [USER], "stream": True}
+            body = {"model": "openai/gpt-5.2", "messages": [USER], "stream": True}
             self.assertEqual(self.ask("Hi", answer=answer), (0, "Hello\n", "", body))
 
     def test_what_is_asked(self):
@@ -2365,9 +2374,11 @@ class CommandTest(unittest.TestCase):
             (["Hi"], "", {}, {"messages": [USER]}),
             (["Hi"], "  indented\n\n", {}, {"messages": [{"role": "user", "content": "  indented\n\nHi"}]}),
             (["Hi"], "\ufeffé".encode(), {}, {"messages": [{"role": "user", "content": "é\n\nHi"}]}),
+            (["Say", "Hi"], None, {}, {"messages": [{"role": "user", "content": "Say Hi"}]}),
+            (["--input", "-"], '[{"role": "user", "content": "Hi"}]', {}, {"messages": [USER]}),
             (["Hi", "-m", "x"], None, {"EDGEE_MODEL": "y"}, {"messages": [USER], "model": "x"}),
             (["Hi"], None, {"EDGEE_MODEL": "y"}, {"messages": [USER], "model": "y"}),
-            (["Hi"], None, {"EDGEE_MODEL": ""}, {"messages": [USER], "model": "gpt-5.2"}),
+            (["Hi"], None, {"EDGEE_MODEL": ""}, {"messages": [USER], "model": "openai/gpt-5.2"}),
             (["Hi", "-s", "Be brief"], None, {}, {"messages": [{"role": "system", "content": "Be brief"}, USER]}),
             (["Hi", "-t", "a", "--tag", "b"], None, {}, {"messages": [USER], "tags": ["a", "b"]}),
             (["Hi", "-o", "temperature", "0.5", "-o", "stop", '["x"]', "-o", "user", "me", "-o", "n", "null"], None, {},
@@ -2382,22 +2393,26 @@ class CommandTest(unittest.TestCase):
             with self.subTest(arguments, stdin=stdin):
                 status, output, errors, body = self.ask(*arguments, stdin=stdin, **environment)
                 self.assertEqual((status, output), (0, "Hello\n"))
-                self.assertEqual({"model": "gpt-5.2", **expected, "stream": True}, body)
+                self.assertEqual({"model": "openai/gpt-5.2", **expected, "stream": True}, body)
 
     def test_wrong_usage_is_status_2_and_a_line_on_standard_error(self):
         folder = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, folder)
         file = os.path.join(folder, "list.json")
         with open(file, "w", encoding="utf-8") as written:
-            written.write("[1]")
+            written.write("1")
         for arguments, stdin, line in [
             ([], None, "edgee: nothing to ask: give a prompt, or text on standard input"),
             ([], "", "edgee: nothing to ask: give a prompt, or text on standard input"),
             ([" "], " \n", "edgee: nothing to ask: give a prompt, or text on standard input"),
             ([], b"\xff", "edgee: standard input is not UTF-8 text"),
             (["--input", os.path.join(folder, "none")], None, "edgee: [Errno 2] No such file or directory: "),
-            (["--input", file], None, f"edgee: --input {file} is no JSON object"),
-            (["--input", "-"], "{", "edgee: --input - is no JSON object"),
+            (["--input", file], None, f"edgee: --input {file} holds no object and no list of messages"),
+            (
+                ["--input", "-"],
+                "{",
+                "edgee: --input -: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+            ),
             (["--input", "-"], "{}", "edgee: input has no messages"),
             (["--input", "-"], '{"messages": [1]}', "edgee: messages[0] must be a dict or a Message, not int"),
             (["--input", "-", "Hi"], '{"messages": "x"}', "edgee: messages must be a list, not str"),
@@ -2407,6 +2422,7 @@ class CommandTest(unittest.TestCase):
                 None,
                 "edgee: -o stream is not possible: see --input, --model and --no-stream",
             ),
+            (["Hi", "-o", "a=b", "c"], None, "edgee: -o takes a KEY and a VALUE: -o a b"),
             (["Hi", "-o", "x", "NaN"], None, "edgee: input cannot be sent as JSON: "),
             (["Hi", "--timeout", "-1"], None, "edgee: timeout must be a positive number of seconds, not -1.0"),
             (["Hi", "--base-url", "nonsense"], None, "edgee: " + URL_PROBLEM),
@@ -2424,7 +2440,7 @@ class CommandTest(unittest.TestCase):
                 self.assertEqual(errors[: len(line)], line)
         status, _, errors = run("Hi")
         self.assertEqual((status, errors), (2, "edgee: EDGEE_API_KEY is not set (--demo needs none)\n"))
-        for arguments in (["--nonsense"], ["a", "b"], ["--timeout", "x"]):
+        for arguments in (["--nonsense"], ["--timeout", "x"]):
             status, output, errors = run(*arguments)
             self.assertEqual((status, output), (2, ""))
             self.assertIn("error: ", errors)
@@ -2485,8 +2501,9 @@ class CommandTest(unittest.TestCase):
             self.assertRegex(errors, f"^edgee: {expected}$")
 
     def test_warnings_of_an_answer_that_is_not_all_there(self):
-        for reason in ("length", "content_filter"):
-            expected = (0, "Hel\n", f"edgee: warning: the answer is not whole: {reason}\n")
+        for reason in ("length", "content_filter", "new\x1b"):
+            shown = reason.replace("\x1b", "\ufffd")
+            expected = (0, "Hel\n", f"edgee: warning: the answer may not be whole: {shown}\n")
             self.assertEqual(self.ask("Hi", answer=stream_of(chunk("Hel"), chunk(finish=reason)))[:3], expected)
         two = stream_of(chunk("a"), chunk("b", index=1))
         self.assertEqual(
@@ -2529,13 +2546,23 @@ class CommandTest(unittest.TestCase):
             output, errors = process.communicate(timeout=WAIT)
         self.assertEqual((process.returncode, output.split(), errors), (0, [b"?", b"?", b"?"], b""))
 
+    def test_control_characters_reach_a_pipe_and_no_terminal(self):
+        evil, shown = "\x1b]0;pwned\x07a\tb\n", "\ufffd]0;pwned\ufffda\tb\n"
+        for more, answer in [
+            ([], stream_of(chunk(evil))),
+            (["--no-stream"], sized({"choices": [{"message": {"content": evil}}]})),
+        ]:
+            self.assertEqual(self.ask("Hi", *more, answer=answer)[:3], (0, evil, ""))
+            with mock.patch.object(Output, "terminal", True):
+                self.assertEqual(self.ask("Hi", *more, answer=answer)[:3], (0, shown, ""))
+
     def test_the_demo_needs_no_key_and_no_network(self):
         proxy = {"http_proxy": "http://127.0.0.1:1", "EDGEE_BASE_URL": "http://127.0.0.1:1", "EDGEE_API_KEY": KEY}
         with mock.patch.object(edgee, "_DEMO_SECONDS", 0):
             for more in ([], ["--no-stream"]):
                 status, output, errors = run("--demo", "Tell me a story", "--usage", *more, **proxy)
                 self.assertEqual((status, output.split("\n")[0]), (0, "You asked: Tell me a story"))
-                self.assertRegex(errors, "^edgee: this is a demo.*\nedgee: gpt-5.2, finish reason stop, ")
+                self.assertRegex(errors, "^edgee: this is a demo.*\nedgee: openai/gpt-5.2, finish reason stop, ")
             self.assertEqual(run("--demo", "--models", **proxy)[:2], (0, "demo\n"))
 
     def test_words_come_one_by_one_and_a_closed_pipe_ends_quietly(self):
@@ -2554,7 +2581,7 @@ class CommandTest(unittest.TestCase):
             process.stderr.close()
 
     @unittest.skipIf(os.name == "nt", "no SIGINT for another process")
-    def test_ctrl_c_is_status_130_without_a_traceback(self):
+    def test_ctrl_c_ends_the_process_as_sigint_does_without_a_traceback(self):
         # What a shell starts in the background ignores SIGINT, and so would our child.
         self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
         stop = threading.Event()
@@ -2564,7 +2591,7 @@ class CommandTest(unittest.TestCase):
             process.send_signal(signal.SIGINT)
             output, errors = process.communicate(timeout=WAIT)
             stop.set()
-        self.assertEqual((process.returncode, output, errors.strip()), (130, b"\n", b""))
+        self.assertEqual((process.returncode, output, errors.strip()), (-signal.SIGINT, b"\n", b""))
 
 
 class FileTest(unittest.TestCase):
