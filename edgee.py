@@ -528,7 +528,8 @@ def decode_event(name: str, data: str, headers: Any, api_key: str) -> dict[str, 
         raw, end = parse_json(data), len(data)  # white space comes first, or it is no JSON
     if raw.__class__ is not dict or (end != len(data) and not data[end:].isspace()):
         raise ProtocolError(f"the gateway sent no JSON object: {one_line(data, api_key)}")
-    if raw.get("error") or raw.get("object") == "error":
+    # Without get(), which would cost each chunk two calls.
+    if ("error" in raw and raw["error"]) or ("object" in raw and raw["object"] == "error"):
         raise api_error(data, headers, api_key)
     return raw
 
@@ -542,7 +543,7 @@ def parse_chunk(raw: dict[str, Any], headers: Any, member: str = "delta") -> Str
     found: Any = raw.get("choices")
     if found.__class__ is not list:
         found = ()
-    elif len(found) > _CHOICES:  # three bytes of JSON each could become a kilobyte of objects
+    elif found[_CHOICES:]:  # three bytes of JSON each could become a kilobyte of objects
         raise ProtocolError(f"the answer has more than {_CHOICES} choices")
     for choice in found:
         if choice.__class__ is dict:
