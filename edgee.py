@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Stream chat completions from the Edgee AI Gateway: one file, standard library only.
 
     from edgee import Edgee
@@ -1676,10 +1677,15 @@ class Edgee:
 # ---- The command line: the answer on standard output, all else on standard error -------------------------------------
 
 _USAGE = """
-  python -m edgee "Tell me a story"
-  git diff | python -m edgee "Write a commit message" --model gpt-5.2
-  python -m edgee --demo "Tell me a story"     (needs no key and no network)
-  python -m edgee [options] [prompt]"""
+  {0} "Tell me a story"
+  git diff | {0} "Write a commit message" --model openai/gpt-5.2
+  {0} --demo "Tell me a story"     (needs no key and no network)
+  {0} [options] [prompt ...]"""
+_ENDING = """\
+environment: EDGEE_API_KEY, EDGEE_BASE_URL, EDGEE_MODEL, SSL_CERT_FILE,
+HTTPS_PROXY, HTTP_PROXY, NO_PROXY
+exit status: 0 done; 1 the gateway, the network or the stream failed;
+2 wrong usage; 130 interrupted"""
 _DEMO_SECONDS = 0.02  # between two words
 _DEMO_ANSWER = """Once there was a file that was all there was to a client. Whoever was to trust it read it over a \
 coffee, from its first line to its last, and knew what it sent, and to whom. Then they copied it and went home."""
@@ -1727,8 +1733,12 @@ def printable(text: str, keep: str = "\n\t") -> str:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     import argparse
 
-    about = "Stream an answer from the Edgee AI Gateway to standard output."
-    parser = argparse.ArgumentParser(prog="edgee", usage=_USAGE, description=about)
+    spec = globals().get("__spec__")
+    name = f"python -m {spec.name}" if spec else f"python {sys.argv[0]}"
+    parser = argparse.ArgumentParser(
+        prog=name, usage=_USAGE.format(name), formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_ENDING,
+        description="Stream an answer from the Edgee AI Gateway to standard output.",
+    )  # fmt: skip
     add = parser.add_argument
     add("prompt", nargs="*", help="what to ask; text on standard input is put before it")
     add("-m", "--model", help=f"else EDGEE_MODEL, else {_MODEL}")
@@ -1741,6 +1751,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--no-stream", action="store_true", help="wait for the whole answer")
     add("--usage", action="store_true", help="end with a line on tokens, savings and time")
     add("--models", action="store_true", help="list the gateway's models")
+    add("-H", "--header", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a header to send")
     add("--base-url", metavar="URL", help=f"else EDGEE_BASE_URL, else {_BASE_URL}")
     add("--timeout", type=float, metavar="SECONDS", help="the longest wait for the answer, and for each next event")
     add("--demo", action="store_true", help="ask a small gateway inside this process")
@@ -1759,7 +1770,7 @@ def run_command(arguments: argparse.Namespace) -> int:
             body = read_question(arguments)
             build_body(body["model"], body, True)
     except (ValueError, TypeError, OSError) as error:
-        hint = " (--demo needs none)" if "EDGEE_API_KEY" in str(error) else ""
+        hint = ": export EDGEE_API_KEY=…, or try --demo" if "EDGEE_API_KEY" in str(error) else ""
         return say(f"{error}{hint}", 2)
     with edgee:
         if arguments.models:
@@ -1771,9 +1782,9 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 def make_client(arguments: argparse.Namespace) -> Edgee:
     if not arguments.demo:
-        return Edgee(EdgeeConfig(base_url=arguments.base_url, timeout=arguments.timeout))
+        return Edgee(EdgeeConfig(None, arguments.base_url, arguments.timeout, None, dict(arguments.header)))
     require(not arguments.base_url, ValueError, "--demo has a gateway of its own: leave --base-url out")
-    edgee = Edgee(EdgeeConfig("demo", start_demo_gateway(), arguments.timeout))
+    edgee = Edgee(EdgeeConfig("demo", start_demo_gateway(), arguments.timeout, None, dict(arguments.header)))
     edgee.proxies = {}
     say("this is a demo; the answer comes from this process, and from no model")
     return edgee

@@ -2439,7 +2439,9 @@ class CommandTest(unittest.TestCase):
                 self.assertEqual((status, output, errors.count("\n")), (2, "", 1))
                 self.assertEqual(errors[: len(line)], line)
         status, _, errors = run("Hi")
-        self.assertEqual((status, errors), (2, "edgee: EDGEE_API_KEY is not set (--demo needs none)\n"))
+        self.assertEqual(
+            (status, errors), (2, "edgee: EDGEE_API_KEY is not set: export EDGEE_API_KEY=…, or try --demo\n")
+        )
         for arguments in (["--nonsense"], ["--timeout", "x"]):
             status, output, errors = run(*arguments)
             self.assertEqual((status, output), (2, ""))
@@ -2468,9 +2470,24 @@ class CommandTest(unittest.TestCase):
     def test_the_help_opens_with_examples_and_names_every_option(self):
         output = run("-h")[1]
         self.assertRegex(output, r'^usage: *\n  python -m edgee "Tell me a story"\n')
-        for option in ("--model", "--system", "--tag", "--option", "--input", "--json", "--no-stream", "--usage", "--models", "--base-url",
+        for option in ("--model", "--system", "--tag", "--option", "--input", "--json", "--no-stream", "--usage", "--models", "--base-url", "--header",
             "--timeout", "--version", "--demo", "-h"):  # fmt: skip
             self.assertIn(option, output)
+
+    def test_the_help_names_the_command_as_it_was_run_and_ends_with_environment_and_statuses(self):
+        for module, name in [("edgee", "python -m edgee"), ("edgee.py", "python edgee.py")]:
+            process = command("-h", module=module)
+            output = process.communicate(timeout=WAIT)[0].decode()
+            self.assertRegex(output, rf'^usage: *\n  {name} "Tell me a story"')
+            self.assertRegex(output, r"(?s)environment: EDGEE_API_KEY.*exit status: 0 done.*130 interrupted\s*$")
+
+    def test_headers_of_the_command_line_are_sent(self):
+        with Gateway(HELLO) as gateway:
+            status, *_ = run(
+                "Hi", "-H", "X-A", "b", "--header", "User-Agent", "me", EDGEE_API_KEY=KEY, EDGEE_BASE_URL=gateway.url
+            )
+        headers = gateway.requests[0].headers
+        self.assertEqual((status, headers["x-a"], headers["user-agent"]), (0, "b", "me"))
 
     def test_json(self):
         raws = [chunk("Hé", role="assistant"), chunk(finish="stop")]
