@@ -1652,12 +1652,12 @@ class Edgee:
             while events:
                 for name, data in events:
                     raw = decode_event(name, data, headers, api_key)
-                    if raw is None and reasons:
+                    if raw is None:
+                        if not reasons:
+                            raise StreamInterruptedError("the stream ended before any choice came")
                         check_reasons(reasons.values())
                         connection.ended = True
                         return
-                    if raw is None:
-                        raise StreamInterruptedError("the stream ended before any choice came")
                     chunk = parse_chunk(raw, headers, member)
                     for choice in chunk.choices:
                         if choice.finish_reason:
@@ -1781,10 +1781,12 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 
 def make_client(arguments: argparse.Namespace) -> Edgee:
+    config = EdgeeConfig(None, arguments.base_url, arguments.timeout, None, dict(arguments.header))
     if not arguments.demo:
-        return Edgee(EdgeeConfig(None, arguments.base_url, arguments.timeout, None, dict(arguments.header)))
+        return Edgee(config)
     require(not arguments.base_url, ValueError, "--demo has a gateway of its own: leave --base-url out")
-    edgee = Edgee(EdgeeConfig("demo", start_demo_gateway(), arguments.timeout, None, dict(arguments.header)))
+    config.api_key, config.base_url = "demo", start_demo_gateway()
+    edgee = Edgee(config)
     edgee.proxies = {}
     say("this is a demo; the answer comes from this process, and from no model")
     return edgee
@@ -1900,7 +1902,7 @@ def usage_line(response: SendResponse, model: str, first_text: float | None, sec
     tokens = "tokens not told"
     if usage:
         tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} = {usage.total_tokens} tokens"
-    parts = [f"{response.model or model}", f"finish reason {response.finish_reason}", tokens]
+    parts = [str(response.model or model), f"finish reason {response.finish_reason}", tokens]
     if saved:
         parts.append(f"{saved.saved_tokens} tokens and ${saved.cost_savings / 1e6:.6f} saved")
     if first_text is not None:
