@@ -4,11 +4,11 @@
     from edgee import Edgee
 
     edgee = Edgee("your-api-key")  # or Edgee(), with EDGEE_API_KEY in the environment
-    for chunk in edgee.stream("gpt-5.2", "Tell me a story"):
+    for chunk in edgee.stream("openai/gpt-5.2", "Tell me a story"):
         if chunk.text:
             print(chunk.text, end="", flush=True)
 
-    response = edgee.send("gpt-5.2", {"messages": [{"role": "user", "content": "Hi"}], "temperature": 0})
+    response = edgee.send("openai/gpt-5.2", {"messages": [{"role": "user", "content": "Hi"}], "temperature": 0})
     print(response.text, response.usage)
 
 On a command line: python -m edgee "Tell me a story"; with --demo it needs no key and no network.
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import copy
 import errno
 import importlib
 import io
@@ -30,31 +29,39 @@ import itertools
 import json
 import os
 import re
-import string
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 
-# What only a request or the command line needs is imported there: programs that never ask should not wait for it.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    import http.client
+
+    # What only a request needs: see import_transport().
+    import base64
+    import email.utils
+    import random
+    import selectors
     import socket
     import ssl
+    import urllib.parse
     import urllib.request
-    from typing import Any, Dict, Literal, TypeGuard, Union, overload
+    from typing import Any, Dict, Literal, Optional, Union, overload
 
-    Input = Union[str, Sequence[Union["Message", Mapping[str, Any]]], Mapping[str, Any], "InputObject"]
     TextByName = Dict[str, str]
+    Input = Union[str, Sequence[Union["Message", Mapping[str, Any]]], Mapping[str, Any], "InputObject"]
+    Chunks = Generator["StreamChunk", None, None]
+    Seconds = Optional[float]
+    HeadersToSend = Optional[Mapping[str, str]]
 else:
     Any = object  # for whoever asks typing.get_type_hints() about the dataclasses
     TextByName = dict
 
-__version__ = "0.2.0.dev1"
+__version__ = "0.2.0.dev2"
 __all__ = [
     "APIError", "Choice", "Compression", "Edgee", "EdgeeConfig", "EdgeeError", "EventStreamParser",
     "FunctionDefinition", "InputObject", "Message", "Model", "NetworkError", "ProtocolError", "RequestTimeoutError",
@@ -66,38 +73,30 @@ _BASE_URL = "https://edgee.io"
 _MODEL = "openai/gpt-5.2"  # of the command line
 _TIMEOUT_SECONDS, _LONGEST_SECONDS = 600.0, 2_000_000.0  # socket.settimeout() overflows past 24 days
 _CONNECT_SECONDS = 10.0
+_LOOK_SECONDS = 0.25  # between two looks at whether a call was ended, where nothing wakes what blocks
 _KEEPALIVE_SECONDS = 60  # until TCP asks whether the other end is still there
 _MAX_RETRIES = 2
 _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS, _LONGEST_RETRY_AFTER_SECONDS = 0.5, 8.0, 60.0
 _RETRIED_STATUSES = frozenset({408, 409, 429, 500, 502, 503, 504})
 _ERROR_STATUSES = frozenset(map(str, range(400, 600)))
 _STATUS_OF_CODE = {"provider_error": 502, "internal_error": 500}  # where this gateway's events name no status
-_NO_CREDIT_CODES = frozenset({"usage_limit_exceeded", "insufficient_quota"})
+_NO_CREDIT_CODES = ("usage_limit_exceeded", "insufficient_quota")
+_GAVE_UP_REASONS = ("error", "abort", "network_error", "insufficient_system_resource")
 _EVENT_BYTES, _BLOCK_BYTES, _ERROR_BODY_BYTES, _EXCERPT_CHARACTERS = 16 << 20, 64 << 10, 64 << 10, 500
+_SEND_BYTES = 16 << 10  # at once: a TLS record, whose time-out is our own again after it
+_LINE_BYTES, _HEAD_LINES, _INTERIM_ANSWERS = 64 << 10, 100, 10  # the first two are http.client's
+_CHOICES = 1024
 _IDLE_CONNECTIONS, _IDLE_SECONDS = 10, 60.0
 _DRAIN_SECONDS = 0.1  # the end of a body follows [DONE] within a round trip, or is not worth the wait
+_READ_AHEAD_CHUNKS = 16  # of astream()
+_REAL_ENCODINGS = frozenset({"gzip", "br", "deflate", "zstd", "compress"})
 _SWITCH_HEADERS = {
     "tool_result_trimming": "X-Edgee-Compression-Tool-Result-Trimming",
     "tool_surface_reduction": "X-Edgee-Compression-Tool-Surface-Reduction",
     "output_brevity": "X-Edgee-Compression-Brevity",
 }
-_HEADER_NAME_CHARACTERS = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FRAMING_HEADERS = frozenset({"connection", "content-length", "host", "transfer-encoding"})
-_REAL_ENCODINGS = frozenset({"gzip", "br", "deflate", "zstd", "compress"})
-_GAVE_UP_REASONS = ("error", "abort", "network_error", "insufficient_system_resource")
-_CHOICES = 1024
-# Text that comes in pieces, by the member that holds it; all other text comes whole, and often again.
-_BLOCK_PIECES = frozenset({"summary", "text", "thinking"})
-_PIECES = {
-    "delta": frozenset({"content", "reasoning", "reasoning_content", "refusal"}),
-    "function": frozenset({"arguments"}),
-    "function_call": frozenset({"arguments"}),
-    "custom": frozenset({"input"}),
-    "audio": frozenset({"data", "transcript"}),
-    "content": _BLOCK_PIECES,
-    "reasoning_details": _BLOCK_PIECES,
-    "thinking_blocks": _BLOCK_PIECES,
-}
 
 
 # ---- What goes in. Each of these may also be given as the dict that it stands for. ---------------------------------
@@ -258,7 +257,7 @@ class StreamChunk:
     @property
     def reasoning(self) -> str | None:
         """The first choice's reasoning, None if there is none in this chunk."""
-        first = json_objects(self.raw.get("choices"))[:1]
+        first = as_objects(self.raw.get("choices"))[:1]
         return reasoning_text(choice_message(first[0], message_member(self.headers))) if first else None
 
     @property
@@ -301,7 +300,7 @@ class SendResponse:
     @property
     def text(self) -> str | None:
         """The first choice's text, None if there is none."""
-        return content_text(self.choices[0].message.get("content")) if self.choices else None
+        return content_text((self.message or {}).get("content"))
 
     @property
     def reasoning(self) -> str | None:
@@ -321,7 +320,7 @@ class SendResponse:
     @property
     def tool_calls(self) -> list[dict[str, Any]] | None:
         """The first choice's tool calls."""
-        return self.choices[0].message.get("tool_calls") or None if self.choices else None
+        return (self.message or {}).get("tool_calls") or None
 
     @classmethod
     def from_chunks(cls, chunks: Iterable[StreamChunk]) -> SendResponse:
@@ -336,7 +335,7 @@ class SendResponse:
 def content_text(content: Any) -> str | None:
     """The text of a message's content: itself, or that of its text parts joined; None if empty."""
     if isinstance(content, list):
-        texts = [part.get("text") for part in json_objects(content) if part.get("type") == "text"]
+        texts = [part.get("text") for part in as_objects(content) if part.get("type") == "text"]
         content = "".join(text for text in texts if isinstance(text, str))
     return content if content and isinstance(content, str) else None
 
@@ -384,7 +383,7 @@ class APIError(EdgeeError):
 
 
 class ProtocolError(EdgeeError):
-    """What came is not a chat completion: bad JSON, a wrong content type, an event of over 16 MiB."""
+    """What came is not a chat completion: bad JSON or framing, a wrong content type, an event of over 16 MiB."""
 
 
 class NetworkError(EdgeeError, OSError):
@@ -394,7 +393,6 @@ class NetworkError(EdgeeError, OSError):
     """
 
     unanswered = False
-    died_idle = False  # unanswered on a kept connection, which is no news to anybody: the next attempt need not wait
 
 
 class RequestTimeoutError(NetworkError, TimeoutError):
@@ -445,7 +443,10 @@ class EventStreamParser:
             elif line:
                 self._parse_other_field(line, values)
             else:
-                value = self._take_data(values) if self._data else b"\n".join(values)
+                value = b"\n".join(values)
+                if self._data:  # of an earlier piece, each line with its end
+                    value = bytes(self._data) + value if values else bytes(self._data[:-1])
+                    self._data.clear()
                 if value[_EVENT_BYTES:]:
                     self._too_long = True
                     break
@@ -455,7 +456,10 @@ class EventStreamParser:
                 self._name = "message"
                 values = []
         if rest or values or self._data or self._too_long:
-            self._keep(values, rest)
+            for value in values:
+                self._data += value + b"\n"
+            self.unended += rest
+            self._too_long |= len(self._data) + len(self.unended) > _EVENT_BYTES + len("data: ")
             if self._too_long and not events:
                 raise ProtocolError(f"an event of the stream is longer than {_EVENT_BYTES >> 20} MiB")
         return events
@@ -484,18 +488,6 @@ class EventStreamParser:
             line = line[line.startswith(b"\xef\xbb\xbf") and 3 :]
         return line
 
-    def _take_data(self, values: list[bytes]) -> bytes:
-        value = b"".join((self._data, *(value + b"\n" for value in values)))[:-1]
-        self._data.clear()
-        return value
-
-    def _keep(self, values: list[bytes], rest: bytes) -> None:
-        for value in values:
-            self._data += value + b"\n"
-        self.unended += rest
-        if len(self._data) + len(self.unended) > _EVENT_BYTES + len("data: "):
-            self._too_long = True
-
     def _end_lines_with_lf(self, data: bytes) -> bytes:
         # A CR ends its line at once, so that no event waits for a byte that may never come; the LF of a CRLF that
         # follows in the next piece is dropped there.
@@ -515,11 +507,24 @@ class EventStreamParser:
 _json_decoder: Any = json.JSONDecoder()
 _scan_json = _json_decoder.scan_once  # a third of what json.loads() costs for a chunk
 
+# Text that comes in pieces, by the member that holds it; all other text comes whole, and often again.
+_BLOCK_PIECES = frozenset({"summary", "text", "thinking"})
+_PIECES = {
+    "delta": frozenset({"content", "reasoning", "reasoning_content", "refusal"}),
+    "function": frozenset({"arguments"}),
+    "function_call": frozenset({"arguments"}),
+    "custom": frozenset({"input"}),
+    "audio": frozenset({"data", "transcript"}),
+    "content": _BLOCK_PIECES,
+    "reasoning_details": _BLOCK_PIECES,
+    "thinking_blocks": _BLOCK_PIECES,
+}
 
-def decode_event(name: str, data: str, headers: Any, api_key: str) -> dict[str, Any] | None:
+
+def decode_event(name: str, data: str, headers: Any, key: str) -> dict[str, Any] | None:
     """Return the JSON object of an event, None for [DONE]; raise the APIError that it is, or a ProtocolError."""
     if name == "error":
-        raise api_error(data, headers, api_key)
+        raise api_error(data, headers, key)
     raw: Any
     try:
         raw, end = _scan_json(data, 0)
@@ -528,14 +533,14 @@ def decode_event(name: str, data: str, headers: Any, api_key: str) -> dict[str, 
             return None
         raw, end = parse_json(data), len(data)  # white space comes first, or it is no JSON
     if raw.__class__ is not dict or (end != len(data) and not data[end:].isspace()):
-        raise ProtocolError(f"the gateway sent no JSON object: {one_line(data, api_key)}")
+        raise ProtocolError(f"the gateway sent no JSON object: {one_line(data, key)}")
     # Without get(), which would cost each chunk two calls.
     if ("error" in raw and raw["error"]) or ("object" in raw and raw["object"] == "error"):
-        raise api_error(data, headers, api_key)
+        raise api_error(data, headers, key)
     return raw
 
 
-def parse_chunk(raw: dict[str, Any], headers: Any, member: str = "delta") -> StreamChunk:
+def parse_chunk(raw: dict[str, Any], headers: Any, member: str) -> StreamChunk:
     """Return the chunk that an event's JSON stands for. All in one function: it is half of what a chunk costs.
 
     member: what counts in a choice that has both, "delta" or "message".
@@ -555,7 +560,7 @@ def parse_chunk(raw: dict[str, Any], headers: Any, member: str = "delta") -> Str
                 index = len(choices)
             tool_calls = delta.get("tool_calls")
             if tool_calls is not None:
-                tool_calls = json_objects(tool_calls)
+                tool_calls = as_objects(tool_calls)
             stream_delta = StreamDelta(delta.get("role"), delta.get("content"), tool_calls)
             choices.append(StreamChoice(index, stream_delta, choice.get("finish_reason")))
     compression, usage = raw.get("compression"), raw.get("usage")
@@ -589,28 +594,32 @@ def parse_usage(value: Any) -> Usage | None:
 def parse_numbers(kind: Any, value: Any) -> Any:
     """Return a Usage or a Compression from its JSON object, None if there is none. A float can hold its numbers."""
     numbers = as_object(value)
-    found: list[tuple[str, Any]] = [(member.name, numbers.get(member.name)) for member in fields(kind)]
+    found: Any = ((member.name, numbers.get(member.name)) for member in fields(kind))
     return kind(**{k: n for k, n in found if type(n) in (int, float) and -1e300 < n < 1e300}) if numbers else None
 
 
 def message_member(headers: Any) -> str:
     """Which member of a choice counts: an event may repeat the message so far beside its delta (Perplexity)."""
-    kind = str(headers.get("content-type")).partition(";")[0].strip().lower()
-    return "message" if kind == "application/json" else "delta"
+    return "message" if content_type(headers) == "application/json" else "delta"
+
+
+def content_type(headers: Any) -> str:
+    """The media type of an answer, without parameters; empty if it has none."""
+    return str(headers.get("content-type", "")).partition(";")[0].strip().lower()
 
 
 def choice_message(choice: dict[str, Any], member: str) -> dict[str, Any]:
     """A choice's delta or message, first of all the one that counts; an empty one if it has neither."""
-    found = [name for name in (member, "delta", "message") if is_object(choice.get(name))]
-    return as_object(choice.get(found[0])) if found else {}
+    found = (choice.get(name) for name in (member, "delta", "message"))
+    return next((message for message in found if type(message) is dict), {})
 
 
 def indexed_choices(raw: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
     """The choices in a JSON object, each with its index, else its position."""
-    choices = json_objects(raw.get("choices"))
+    choices = as_objects(raw.get("choices"))
     if len(choices) > _CHOICES:
         raise ProtocolError(f"the answer has more than {_CHOICES} choices")
-    return [(valid_index(choice, n), choice) for n, choice in enumerate(choices)]
+    return [(valid_index(choice, position), choice) for position, choice in enumerate(choices)]
 
 
 def valid_index(source: dict[str, Any], default: Any = None) -> Any:
@@ -621,28 +630,12 @@ def valid_index(source: dict[str, Any], default: Any = None) -> Any:
 
 def as_object(value: Any) -> dict[str, Any]:
     """The value if it is a JSON object, else an empty one."""
-    return value if is_object(value) else {}
+    return value if type(value) is dict else {}
 
 
-def json_objects(value: Any) -> list[dict[str, Any]]:
+def as_objects(value: Any) -> list[dict[str, Any]]:
     """The objects in a JSON list; none if it is no list."""
-    return [member for member in value if is_object(member)] if is_list(value) else []
-
-
-def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
-    return type(value) is dict
-
-
-def is_list(value: Any) -> TypeGuard[list[Any]]:
-    return type(value) is list
-
-
-def is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
-    return isinstance(value, Mapping)
-
-
-def is_a(value: object, *kinds: type) -> bool:
-    return isinstance(value, kinds)
+    return [member for member in value if type(member) is dict] if type(value) is list else []
 
 
 def parse_json(text: str) -> Any:
@@ -653,28 +646,10 @@ def parse_json(text: str) -> Any:
         return None
 
 
-def redact(text: str, api_key: str) -> str:
-    """Return a text without the key, however JSON spells it, or the start of it, for texts may be cut anywhere."""
-    if len(api_key) < 4 or (api_key[:4] not in text and "\\" not in text):  # a shorter one is a test's
-        return text
-    # At most four backslashes, for JSON in JSON in JSON: of a run without an end each start would cost all the rest.
-    spelled = [rf"(?:\\{{0,4}}{re.escape(c)}|\\{{1,4}}u00(?i:{ord(c):02x}))" for c in api_key]
-    followed = "".join(f"{c}?" for c in spelled[8:])
-    return re.sub("".join(spelled[:8]) + followed + r"(?:\\+u?[0-9a-fA-F]{0,3}\Z)?", "[api key]", text)
-
-
-def one_line(text: str, api_key: str) -> str:
-    """The start of a text that came from outside, fit for a message: one line, printable, without the key."""
-    text = redact(text[:_ERROR_BODY_BYTES], api_key)
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= _EXCERPT_CHARACTERS else text[:_EXCERPT_CHARACTERS] + "…"
-
-
 def merge_chunks(chunks: Iterable[StreamChunk]) -> dict[str, Any]:
     """Return the JSON of the response that chunks amount to."""
     merged: dict[str, Any] = {}
-    choices: dict[int, list[dict[str, Any]]] = {}
-    messages: dict[int, list[dict[str, Any]]] = {}
+    choices: dict[int, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {}  # by index: pieces, and their deltas
     for chunk in chunks:
         raw = chunk.raw or {**asdict(chunk), "raw": None, "headers": None}
         for name, value in raw.items():
@@ -683,12 +658,13 @@ def merge_chunks(chunks: Iterable[StreamChunk]) -> dict[str, Any]:
             elif value is not None and name != "choices":
                 merged[name] = value or merged.get(name, value)
         for index, choice in indexed_choices(raw):
-            choices.setdefault(index, []).append({**choice, "delta": None, "message": None})
-            messages.setdefault(index, []).append(choice_message(choice, message_member(chunk.headers)))
+            pieces, deltas = choices.setdefault(index, ([], []))
+            pieces.append({**choice, "delta": None, "message": None})
+            deltas.append(choice_message(choice, message_member(chunk.headers)))
     if merged.get("object") == "chat.completion.chunk":
         merged["object"] = "chat.completion"
     try:
-        merged["choices"] = [merge_choice(index, choices[index], messages[index]) for index in sorted(choices)]
+        merged["choices"] = [merge_choice(index, *choices[index]) for index in sorted(choices)]
     except RecursionError:
         raise ProtocolError("the answer is nested too deep to be merged") from None
     return merged
@@ -698,7 +674,7 @@ def merge_choice(index: int, pieces: list[dict[str, Any]], deltas: list[dict[str
     """Return a response's choice from those of its chunks and their deltas."""
     message = {"role": "assistant", "content": None, **merge_objects("delta", deltas)}
     message["role"] = message["role"] or "assistant"
-    if not message.get("tool_calls", True):
+    if not message.get("tool_calls", True):  # which an API refuses, sent back
         del message["tool_calls"]
     return {"finish_reason": None, **merge_objects("choice", pieces), "index": index, "message": message}
 
@@ -715,13 +691,12 @@ def merge_objects(holder: str, pieces: list[dict[str, Any]]) -> dict[str, Any]:
 
 def merge_values(holder: str, name: str, values: list[Any]) -> Any:
     """Return what the values of one member, in the order in which they came, amount to."""
+    if holder == "delta" and name == "tool_calls":
+        return merge_tool_calls([piece for value in values for piece in as_objects(value)])
     in_pieces = name in _PIECES.get(holder, ())
-    if name == "arguments" and in_pieces:
+    if in_pieces and name == "arguments":
         values = [value if isinstance(value, str) else json.dumps(value) for value in values]
     kinds: set[Any] = {type(value) for value in values}
-    if name == "tool_calls" and holder == "delta":
-        calls = group_tool_calls([piece for value in values for piece in json_objects(value)])
-        return [merge_tool_call(call) for call in calls]
     if kinds == {dict}:
         return merge_objects(name, values)
     if kinds == {list} or (in_pieces and kinds == {str, list}):
@@ -738,27 +713,26 @@ def merge_lists(holder: str, values: list[Any]) -> list[Any]:
     Text between the lists becomes a part of its own.
     """
     members: list[Any] = []
-    for form, run in itertools.groupby(values, type):
-        if form is list:
+    for kind, run in itertools.groupby(values, type):
+        if kind is list:
             members.extend(itertools.chain.from_iterable(run))
         else:
             text = join_text(run)
             members.extend([{"type": "text", "text": text}] if text else [])
     groups: list[list[Any]] = []
-    by_kind: dict[tuple[int, str], list[Any]] = {}
-    latest: dict[int, str] = {}  # by index, for a piece that has no type
+    by_type: dict[tuple[int, str], list[Any]] = {}
+    latest: dict[int, str] = {}  # by index, for a member that has no type
     for member in members:
-        found = as_object(member)
-        index = valid_index(found)
+        index = valid_index(as_object(member))
         if index is None:
             groups.append([member])
             continue
-        kind = str(found.get("type") or latest.get(index, ""))
-        group: list[Any] = by_kind.get((index, kind)) or by_kind.pop((index, ""), [])
+        name = str(member.get("type") or latest.get(index, ""))
+        group = by_type.get((index, name)) or by_type.pop((index, ""), [])
         if not group:
             groups.append(group)
         group.append(member)
-        by_kind[index, kind], latest[index] = group, kind
+        by_type[index, name], latest[index] = group, name
     return [merge_objects(holder, group) if len(group) > 1 else group[0] for group in groups]
 
 
@@ -767,55 +741,78 @@ def join_text(pieces: Iterable[str]) -> str:
     return "".join(pieces).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
-def group_tool_calls(pieces: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Group pieces of tool calls by the call that they belong to.
+def merge_tool_calls(pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the tool calls that pieces amount to, fit to be sent back.
 
-    A known id decides; else a new id with a name starts a call, though its index is taken; else the index decides.
-    What has neither id nor name, at an index that nothing started or without one, continues the call under way.
+    A known id decides to which call a piece belongs; else a new id with a name starts a call, though its index is
+    taken; else the index decides. A piece with neither id nor name, at an index that nothing started or without one,
+    continues the call under way.
     """
     calls: list[list[dict[str, Any]]] = []
-    under_way: list[dict[str, Any]] = []
     by_index: dict[int | None, list[dict[str, Any]]] = {}
     by_id: dict[str, list[dict[str, Any]]] = {}
+    call: list[dict[str, Any]] = []  # the one under way
     for piece in pieces:
         index, identity = valid_index(piece), str(piece.get("id") or "")
-        named = as_object(piece.get("function")).get("name") or as_object(piece.get("custom")).get("name")
-        call = by_id.get(identity, [])
-        if not call and not (identity and named) and index is not None:
-            call = by_index.get(index, [])
-        if not call and not identity and not named:
-            call = under_way
-        if not call:
-            call = [piece]
-            calls.append(call)
-            by_index[index] = call
-        else:
-            call.append(piece)
+        named = any(as_object(piece.get(kind)).get("name") for kind in ("function", "custom"))
+        known = by_id.get(identity)
+        if not known and index is not None and not (identity and named):
+            known = by_index.get(index)
+        if not known and not identity and not named:
+            known = call
+        if not known:
+            known = by_index[index] = []
+            calls.append(known)
+        call = known
+        call.append(piece)
         by_index.setdefault(index, call)
         if identity:
             by_id[identity] = call
-        under_way = call
-    return calls
+    return [merge_tool_call(call) for call in calls]
 
 
 def merge_tool_call(pieces: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the tool call that its pieces amount to, fit to be sent back."""
+    """Return the tool call that its pieces amount to."""
     call = merge_objects("tool_calls", [{**piece, "index": None} for piece in pieces])
-    if is_object(call.get("function")):
+    if type(call.get("function")) is dict:
         call["function"].setdefault("arguments", "")
     return {**call, "type": call.get("type") or ("custom" if "custom" in call else "function")}
 
 
-def api_error(text: str, headers: Any, api_key: str, status: int | None = None, reason: str = "") -> APIError:
+# ---- What a text from outside may show: never the key, and in a message one printable line --------------------------
+
+
+def redact(text: str, key: str) -> str:
+    """Return a text without the key, however JSON spells it, or the start of it, for texts may be cut anywhere."""
+    if len(key) < 4 or (key[:4] not in text and "\\" not in text):  # a shorter one is a test's
+        return text
+    # At most four backslashes, for JSON in JSON in JSON: of a run without an end each start would cost all the rest.
+    spelled = [rf"(?:\\{{0,4}}{re.escape(c)}|\\{{1,4}}u00(?i:{ord(c):02x}))" for c in key]
+    followed = "".join(f"{c}?" for c in spelled[8:])
+    return re.sub("".join(spelled[:8]) + followed + r"(?:\\+u?[0-9a-fA-F]{0,3}\Z)?", "[api key]", text)
+
+
+def one_line(text: str, key: str) -> str:
+    """The start of a text that came from outside, fit for a message: one line, printable, without the key."""
+    text = redact(text[:_ERROR_BODY_BYTES], key)
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= _EXCERPT_CHARACTERS else text[:_EXCERPT_CHARACTERS] + "…"
+
+
+def api_error(
+    text: str, headers: Any, key: str, status: int | None = None, reason: str = "", hint: str = ""
+) -> APIError:
     """Return the error that the text of an HTTP body or of an event describes, JSON or not."""
     code, message, told_status = find_error(parse_json(text))
+    request_id = headers.get("x-request-id") or headers.get("request-id")
     return APIError(
-        one_line(message or text, api_key) or reason or "no reason given",
+        (one_line(message or text, key) or reason or "no reason given") + hint,
         status=status or told_status,
-        code=one_line(code, api_key) if isinstance(code, str) else code,
-        body=redact(text[:_ERROR_BODY_BYTES], api_key),
+        code=one_line(code, key) if isinstance(code, str) else code,
+        body=redact(text[:_ERROR_BODY_BYTES], key),
         headers=headers,
-        request_id=find_request_id(headers, api_key),
+        request_id=one_line(request_id, key) if request_id else None,
+        retry_after=parse_retry_after(headers),
     )
 
 
@@ -827,9 +824,9 @@ def find_error(document: Any) -> tuple[str | int | None, str | None, int | None]
     code: str | int | None = None
     status: int | None = None
     for _ in range(5):  # deeper than any that was seen, and an end for what was made to hurt
-        if is_list(document) and document:
+        if type(document) is list and document:
             document = document[0]
-        if not is_object(document):
+        if type(document) is not dict:
             break
         if isinstance(document.get("code"), (str, int)):
             code = document["code"]
@@ -840,109 +837,108 @@ def find_error(document: Any) -> tuple[str | int | None, str | None, int | None]
     return code, document if isinstance(document, str) else None, status
 
 
-def find_request_id(headers: Any, api_key: str) -> str | None:
-    """Return what the gateway calls this request."""
-    request_id = headers.get("x-request-id") or headers.get("request-id")
-    return one_line(request_id, api_key) if request_id else None
+def parse_retry_after(headers: Any) -> float | None:
+    """Return the seconds to wait by retry-after-ms or Retry-After (RFC 9110, 10.2.3), None if not given."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = str(headers.get(name))
+        if value.isascii() and value.replace(".", "", 1).isdecimal():
+            return float(value) * unit
+    try:
+        date = email.utils.parsedate_tz(headers.get("retry-after") or "")
+        return max(0.0, email.utils.mktime_tz(date) - time.time()) if date else None
+    except (ValueError, OverflowError, LookupError, UnboundLocalError):  # the last two are bugs of 3.8 and 3.9
+        return None
 
 
 # ---- Settings and request body: all that is checked before anything is sent -----------------------------------------
 
 
-@dataclass(frozen=True)
-class _Settings:
-    api_key: str = field(repr=False)
-    base_url: str
-    timeout: float
-    max_retries: int
-    headers: dict[str, str] = field(repr=False)
-
-
-def require(condition: Any, kind: type[Exception], text: str) -> None:
-    if not condition:
-        raise kind(text)
-
-
-def resolve_settings(config: Any) -> _Settings:
+def resolve_settings(config: Any) -> EdgeeConfig:
     """Fill in a configuration: each value as given, else from the environment, else the default."""
     if config is None or isinstance(config, str):
         config = EdgeeConfig(config)
-    elif is_mapping(config):
-        unknown = set(config) - {setting.name for setting in fields(EdgeeConfig)}
-        require(not unknown, ValueError, f"unknown setting: {', '.join(sorted(map(str, unknown)))}")
+    elif isinstance(config, Mapping):
+        known = [setting.name for setting in fields(EdgeeConfig)]
+        unknown = [str(name) for name in config if name not in known]
+        if unknown:  # named only where it cannot be a key that was put in the wrong place
+            shown = ", ".join(name for name in unknown if name.isidentifier()) or "its name"
+            raise ValueError(f"unknown setting: {shown} is none of {', '.join(known)}")
         config = EdgeeConfig(**config)
-    expected = f"config must be an API key, an EdgeeConfig or a dict, not {type(config).__name__}"
-    require(isinstance(config, EdgeeConfig), TypeError, expected)
-    retries = _MAX_RETRIES if config.max_retries is None else config.max_retries
-    require(type(retries) is int, TypeError, "max_retries must be a whole number")
-    require(retries >= 0, ValueError, "max_retries must be 0 or more")
-    return _Settings(
-        check_api_key(config.api_key or os.environ.get("EDGEE_API_KEY")),
-        check_base_url(config.base_url or os.environ.get("EDGEE_BASE_URL") or _BASE_URL),
-        check_timeout(config.timeout, _TIMEOUT_SECONDS),
-        retries,
-        check_headers({} if config.headers is None else config.headers),
+    if not isinstance(config, EdgeeConfig):
+        raise TypeError(f"config must be an API key, an EdgeeConfig or a dict, not {type(config).__name__}")
+    given = {name: value for name, value in vars(config).items() if value is not None and value != ""}
+    return EdgeeConfig(
+        check_api_key(given.get("api_key", os.environ.get("EDGEE_API_KEY"))),
+        check_base_url(given.get("base_url", os.environ.get("EDGEE_BASE_URL") or _BASE_URL)),
+        check_timeout(given.get("timeout", _TIMEOUT_SECONDS)),
+        check_max_retries(given.get("max_retries", _MAX_RETRIES)),
+        check_headers(given.get("headers", {})),
     )
 
 
 def check_api_key(key: Any) -> str:
     """Return the key if it can stand in a header. No message shows any of it."""
-    require(key, ValueError, "EDGEE_API_KEY is not set")
-    require(isinstance(key, str), TypeError, f"api_key must be a str, not {type(key).__name__}")
-    problem = "api_key has a character that is not visible ASCII: a space or a line end, perhaps"
-    require(is_visible_ascii(key), ValueError, problem)
-    return str(key)
+    if key is None or key == "":
+        raise ValueError("EDGEE_API_KEY is not set")
+    if not isinstance(key, str):
+        raise TypeError(f"api_key must be a str, not {type(key).__name__}")
+    if not re.fullmatch("[!-~]+", key):
+        raise ValueError("api_key has a character that is not visible ASCII: a space or a line end, perhaps")
+    return key
 
 
 def check_base_url(url: Any) -> str:
-    """Return the URL without a trailing / or /v1. No message shows it, for it may hold a password."""
-    from urllib.parse import urlsplit
-
-    require(isinstance(url, str), TypeError, f"base_url must be a str, not {type(url).__name__}")
-    try:
-        parts = urlsplit(str(url))
-        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        valid = False
-    valid = valid and is_visible_ascii(url) and not set("?#@") & set(url)
-    problem = "base_url must be http:// or https:// with a host, and have no user, query or fragment"
-    require(valid, ValueError, problem)
-    url = url.rstrip("/")
-    return str(url[: -len("/v1")].rstrip("/") if url.endswith("/v1") else url)
+    """Return the URL without its default port and a needless end. No message shows it: it may hold a password."""
+    if not isinstance(url, str):
+        raise TypeError(f"base_url must be a str, not {type(url).__name__}")
+    # No %, which urllib.request would decode: the key would go to another host than the one that was checked.
+    found = re.fullmatch(r"(?i:(https?)://)(\[[0-9a-fA-F:.]+\]|[^][/?#@:%\\]+)(?::([0-9]{0,5}))?(/[^?#@]*)?", url)
+    if not found or not re.fullmatch("[!-~]+", url) or not 0 < int(found[3] or 1) < 65536:
+        raise ValueError("base_url must be http:// or https:// with a host, and have no user, query or fragment")
+    scheme, host, port, path = found.groups("")
+    default = "443" if scheme.lower() == "https" else "80"
+    path = re.sub(r"(/+v1)?(/+chat/+completions)?/*\Z", "", path, count=1)
+    return f"{scheme.lower()}://{host}" + (f":{port}" if port and port != default else "") + path
 
 
-def check_timeout(seconds: Any, default: float) -> float:
-    """Return the time limit in seconds, the default for None."""
-    if seconds is None:
-        return default
-    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    require(number, TypeError, f"timeout must be a number of seconds, not {type(seconds).__name__}")
-    require(0 < seconds < float("inf"), ValueError, f"timeout must be a positive number of seconds, not {seconds}")
+def check_timeout(seconds: Any) -> float:
+    """Return the time limit in seconds."""
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
+        raise TypeError(f"timeout must be a number of seconds, not {type(seconds).__name__}")
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"timeout must be a positive number of seconds, not {seconds}")
     return float(min(seconds, _LONGEST_SECONDS))
 
 
+def check_max_retries(count: Any) -> int:
+    """Return how often a request may be sent again."""
+    if type(count) is not int:
+        raise TypeError(f"max_retries must be a whole number, not {type(count).__name__}")
+    if count < 0:
+        raise ValueError("max_retries must be 0 or more")
+    return count
+
+
 def check_headers(headers: Any) -> dict[str, str]:
-    """Return the headers if they can be sent (RFC 9110, 5.1 and 5.5). No message shows a value."""
-    require(isinstance(headers, Mapping), TypeError, f"headers must be a dict, not {type(headers).__name__}")
-    for name, value in headers.items():
-        strings = isinstance(name, str) and isinstance(value, str)
-        require(strings, TypeError, f"headers must be str to str: see {name!r}")
-        sendable = name and set(name) <= _HEADER_NAME_CHARACTERS and name.lower() not in _FRAMING_HEADERS
-        require(sendable, ValueError, f"headers has a name that cannot be sent: {name!r}")
-        sendable = is_visible_ascii(value.replace(" ", "").replace("\t", ""))
-        require(sendable, ValueError, f"headers has a value that cannot be sent, for {name!r}")
+    """Return the headers if they can be sent (RFC 9110, 5.1 and 5.5). No message shows what may be a value or a key."""
+    if not isinstance(headers, Mapping):
+        raise TypeError(f"headers must be a dict, not {type(headers).__name__}")
+    for position, (name, value) in enumerate(headers.items(), 1):
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"headers must be str to str: see header {position}")
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in _FRAMING_HEADERS:
+            raise ValueError(f"headers has a name that cannot be sent: see header {position}")
+        if not re.fullmatch("[\t -~]*", value):
+            raise ValueError(f"headers has a value that cannot be sent, for {name!r}")
     return dict(headers)
-
-
-def is_visible_ascii(text: str) -> bool:
-    """Whether all of a text is between ! and ~, as nothing that ends a word or a line is."""
-    return text.isascii() and text.isprintable() and " " not in text
 
 
 def build_body(model: Any, input: Any, stream: bool) -> tuple[bytes, dict[str, str]]:
     """Return the body of a request, and the headers that some of the input's fields become."""
-    require(isinstance(model, str), TypeError, f"model must be a str, not {type(model).__name__}")
-    require(model.strip(), ValueError, "model is empty")
+    if not isinstance(model, str):
+        raise TypeError(f"model must be a str, not {type(model).__name__}")
+    if not model.strip():
+        raise ValueError("model is empty")
     body = {**read_input(input), "model": model, "stream": True}
     if not stream:
         del body["stream"]
@@ -960,511 +956,623 @@ def read_input(input: Any) -> dict[str, Any]:
     """Return the fields that an input asks to send, in a dict of their own."""
     if isinstance(input, str):
         return {"messages": [{"role": "user", "content": input}]}
-    expected = f"input must be a str, a list, a dict or an InputObject, not {type(input).__name__}"
-    require(is_a(input, list, tuple, InputObject) or is_mapping(input), TypeError, expected)
-    if isinstance(input, InputObject):
-        asked = input_as_json(input)
-        extra: Any = asked.pop("extra_body", {})
-        require(is_mapping(extra), TypeError, f"extra_body must be a dict, not {type(extra).__name__}")
-        asked.update(extra)
-    else:
-        asked = dict(input) if is_mapping(input) else {"messages": input}
-    messages: Any = asked.get("messages", ())
-    expected = f"messages must be a list, not {type(messages).__name__}"
-    require(is_a(messages, list, tuple, type(None)), TypeError, expected)
-    require(messages, ValueError, "input has no messages")
-    for n, message in enumerate(messages):
-        expected = f"messages[{n}] must be a dict or a Message, not {type(message).__name__}"
-        require(is_a(message, Message) or is_mapping(message), TypeError, expected)
+    if not isinstance(input, (list, tuple, InputObject, Mapping)):
+        raise TypeError(f"input must be a str, a list, a dict or an InputObject, not {type(input).__name__}")
+    asked = {"messages": input} if isinstance(input, (list, tuple)) else input_as_json(input)
+    extra: Any = asked.pop("extra_body", None)
+    if extra is not None and not isinstance(extra, Mapping):
+        raise TypeError(f"extra_body must be a dict, not {type(extra).__name__}")
+    asked.update(extra or {})
+    messages: Any = asked.get("messages")
+    if messages is not None and not isinstance(messages, (list, tuple)):
+        raise TypeError(f"messages must be a list, not {type(messages).__name__}")
+    if not messages:
+        raise ValueError("input has no messages")
+    for position, message in enumerate(messages):
+        if not isinstance(message, (Message, Mapping)):
+            raise TypeError(f"messages[{position}] must be a dict or a Message, not {type(message).__name__}")
     return asked
 
 
 def input_as_json(value: Any) -> dict[str, Any]:
     """Return what one of the input classes stands for: its fields that are not None."""
-    if is_mapping(value):
+    if isinstance(value, Mapping):
         return dict(value)
-    known = isinstance(value, (InputObject, Message, Tool, FunctionDefinition, ToolCall))
-    require(known, TypeError, f"a {type(value).__name__} is no JSON")
+    if not isinstance(value, (InputObject, Message, Tool, FunctionDefinition, ToolCall)):
+        raise TypeError(f"a {type(value).__name__} is no JSON")
     members = ((member.name, getattr(value, member.name)) for member in fields(value))
     return {name: member for name, member in members if member is not None}
 
 
 # ---- Transport: sockets, TLS, proxies, kept connections. Every wait has an end. -------------------------------------
 #
-# urllib.request finds the proxy; http.client writes the request and reads the answer, through a _Connection, which
-# holds all reads to one deadline. The key goes into the request's Authorization header, and nowhere else.
+# urllib.request is the door that a request goes through, and the transport the only handler behind it, so that nothing
+# follows a redirect. Sockets and the framing of answers are ours, for http.client hides the socket that close() must
+# reach, knows no deadline over several reads, and takes a defect for the end of a head. The key goes into the request's
+# Authorization header, and nowhere else.
 
 
-class _DeadlineSocket(io.RawIOBase):
-    """The bytes from a socket: however many reads they take, all of them end at one deadline."""
+def import_transport() -> None:
+    """Import what only a request needs, when the first is made: programs that never ask should not wait for it."""
+    for name in ("base64", "email.utils", "random", "selectors", "socket", "ssl", "urllib.parse", "urllib.request"):
+        globals()[name.partition(".")[0]] = __import__(name)
 
-    def __init__(self, sock: socket.socket) -> None:
+
+class _Call:
+    """A running request: what it waits for and how long, what it holds, and its end from another thread."""
+
+    def __init__(self, timeout: float, key: str = "") -> None:
+        self.timeout, self.key = timeout, key
+        self.url = self.where = ""  # what was asked, and of whom
+        self.wire: _Wire | None = None
+        self.connection: _Connection | None = None
+        self.ended = threading.Event()
+        self.begin_wait("answer", timeout)
+
+    def begin_wait(self, stage: str, seconds: float) -> None:
+        """Give the steps from the next one on so many seconds, for "connect", "answer", "event" or "whole answer"."""
+        self.stage, self.seconds = stage, seconds
+        self.begun: float | None = None  # of time.monotonic(); None: with the next step
+
+    def left(self) -> float:
+        """Return the seconds that the next step may take; asked before each."""
+        if self.ended.is_set():
+            raise ConnectionAbortedError("the client was closed")
+        now = time.monotonic()
+        if self.begun is None:
+            self.begun = now
+        if self.begun + self.seconds <= now:
+            raise socket.timeout("timed out")
+        return self.begun + self.seconds - now
+
+    def pause(self, seconds: float) -> None:
+        """Wait before the request is sent again."""
+        if self.ended.wait(seconds):
+            raise StreamInterruptedError("the client was closed before the answer was complete")
+
+    def end(self) -> None:
+        """Break what the call waits for; it hangs up itself."""
+        self.ended.set()
+        if self.wire:
+            with contextlib.suppress(OSError):  # it ended a moment ago, or has not begun
+                # Not SSLSocket.shutdown(), after which its reader would take encrypted bytes for the answer.
+                socket.socket.shutdown(self.wire.sock, socket.SHUT_RDWR)
+
+
+class _Wire(io.RawIOBase):
+    """The bytes of a socket. However many steps they take, all end at the deadline of one call."""
+
+    def __init__(self, sock: Any, call: _Call) -> None:
         self.sock = sock
-        self.seconds: float | None = None  # to the deadline, from the first read on; None takes only what is there
-        self.deadline: float | None = None  # of time.monotonic()
+        self.call: _Call | None = call  # None: a read takes only what is there
         self.received = False
+
+    def within(self, step: Any, *arguments: Any) -> Any:
+        """Do a step that blocks, with a look now and then whether the call was ended: not all systems wake it."""
+        while True:
+            self.sock.settimeout(min(self.call.left(), _LOOK_SECONDS) if self.call else 0.0)
+            try:
+                return step(*arguments)
+            except socket.timeout as error:
+                if error.errno is not None:  # ETIMEDOUT: it is the network that gave up, not we
+                    raise
+
+    def readinto(self, buffer: Any) -> int:
+        count: int = self.within(self.sock.recv_into, buffer)
+        if self.call and not count:
+            self.call.left()  # which raises if the end is ours
+        self.received = self.received or count > 0
+        return count
+
+    def sendall(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:  # with send(), for sendall() does not say how far it came
+            view = view[self.within(self.sock.send, view[:_SEND_BYTES]) :]
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
-        left = 0.0
-        if self.seconds is not None:
-            now = time.monotonic()
-            self.deadline = now + self.seconds if self.deadline is None else self.deadline
-            left = self.deadline - now
-            if left <= 0:
-                raise TimeoutError("timed out")
-        self.sock.settimeout(left)
-        count = self.sock.recv_into(buffer)
-        self.received = self.received or count > 0
-        return count
+    def close(self) -> None:
+        """Hang up; the garbage collector does it too, for what was dropped."""
+        self.sock.close()
+        super().close()
 
 
-class _Connection(io.BufferedReader):
-    """A connection, and the answer that is being read from it.
+class _Connection:
+    """A connection to the gateway or a proxy, and how far the answer on it was read."""
 
-    http.client takes it both for a socket and for the file of an answer. Unlike that file it outlives the answer,
-    and so notices what a server sends too much.
-    """
-
-    response: http.client.HTTPResponse
-    headers: _Headers
-
-    def __init__(self, sock: socket.socket, host: str, api_key: str, closing: threading.Event) -> None:
-        from http.client import HTTPException
-
-        self.breaks = (OSError, HTTPException)  # what reading an answer may raise
-        self.source = _DeadlineSocket(sock)
-        super().__init__(self.source, _BLOCK_BYTES)
-        self.sock, self.host, self.api_key = sock, host, api_key
-        self.closing = closing  # set by Edgee.close()
-        self.failure: NetworkError | None = None  # put off until the events before it are delivered
-        self.ended = False  # nothing of the answer is missing
+    def __init__(self, wire: _Wire, proxy: urllib.parse.SplitResult | None = None) -> None:
+        self.wire, self.proxy = wire, proxy  # which it leads to, and which wants the whole URL in a request
+        self.reader = io.BufferedReader(wire, _BLOCK_BYTES)  # outlives an answer, and notices what comes too much
+        self.headers = _Headers()
+        self.chunked = False
+        self.remaining: int | None = None  # bytes of the body, or of its chunk; None: not known
+        self.keeps = False  # the server and the framing let it be used again
+        self.whole = False  # the answer came to a good end
+        self.reused = False
         self.idle_since = 0.0
 
-    def makefile(self, mode: str) -> _Connection:
-        return self
+    def exchange_heads(self, method: str, target: str, headers: dict[str, str], body: Any, key: str) -> tuple[int, str]:
+        """Send a request and read the head of its answer; return the status and the reason."""
+        self.wire.received = False
+        lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "\r\n"]
+        # Whoever hangs up on a request may have said why before: 413, say. If not, the read tells.
+        with contextlib.suppress(OSError):
+            self.wire.sendall("\r\n".join(lines).encode("ascii") + (body or b""))
+        for _ in range(_INTERIM_ANSWERS + 1):
+            version, status, reason = self.read_head(key)
+            if status >= 200:
+                self.frame_body(version, status)
+                self.headers = _Headers((redact(n, key), redact(v, key)) for n, v in self.headers.items())
+                return status, one_line(reason, key)
+        raise ProtocolError(f"more than {_INTERIM_ANSWERS} interim answers came")
 
-    def close(self) -> None:
-        """Do nothing: http.client closes its file where an answer ends, and the connection goes on."""
+    def read_head(self, key: str) -> tuple[str, int, str]:
+        """Read the head of an answer (RFC 9112, 4 and 5); return its minor version, its status and its reason."""
+        line = self.read_line()
+        found = re.fullmatch(r"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: (.*))?", line)
+        if not found:
+            raise ProtocolError(f"what came is no HTTP answer: {one_line(line, key)}")
+        self.headers = _Headers()
+        for _ in range(_HEAD_LINES + 1):
+            line = self.read_line()
+            if not line:
+                return found[1], int(found[2]), found[3] or ""
+            name, colon, value = line.partition(":")
+            if not colon or not _HEADER_NAME.fullmatch(name) or "\r" in value or "\0" in value:
+                raise ProtocolError(f"the answer has a header that is none: {one_line(line, key)}")
+            name, value = name.lower(), value.strip(" \t")
+            self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
+        raise ProtocolError(f"the answer has more than {_HEAD_LINES} headers")
 
-    flush = close  # which comes before it, at times from the garbage collector
+    def read_line(self) -> str:
+        line = self.reader.readline(_LINE_BYTES + 1)
+        if len(line) > _LINE_BYTES:
+            raise ProtocolError(f"a line of the answer's head is longer than {_LINE_BYTES >> 10} KiB")
+        if not line.endswith(b"\n"):
+            raise ConnectionResetError("it ended before an answer")
+        return line[: -2 if line.endswith(b"\r\n") else -1].decode("latin-1")
 
-    def limit_wait(self, seconds: float | None) -> None:
-        """Have all reads from the next one on, until this is called again, end after so many seconds."""
-        self.source.seconds, self.source.deadline = seconds, None
+    def frame_body(self, version: str, status: int) -> None:
+        """Find how the body is framed; whoever misreads that takes one answer for another (RFC 9112, 6.3)."""
+        codings = {coding.strip().lower() for coding in self.headers.get("transfer-encoding", "identity").split(",")}
+        length = self.headers.get("content-length")
+        if codings not in ({"identity"}, {"chunked"}):
+            raise ProtocolError("the answer has an unknown Transfer-Encoding")
+        if length is not None and (codings == {"chunked"} or not re.fullmatch("[0-9]{1,18}", length)):
+            raise ProtocolError("the answer's Content-Length is not one number, or stands beside chunked")
+        empty = status in (204, 304)
+        self.chunked = codings == {"chunked"} and not empty
+        self.remaining = 0 if empty else None if length is None else int(length)
+        closes = "close" in self.headers.get("connection", "").lower() or version == "0" or self.proxy
+        self.keeps = not closes and (self.chunked or self.remaining is not None)
 
-    def hang_up(self) -> None:
-        if hasattr(self, "response"):
-            self.response.close()
-        self.sock.close()
+    def read_block(self) -> bytes:
+        """Return the next bytes of the body, none at its end (RFC 9112, 6.3 and 7.1); raise if that came too early."""
+        if self.chunked and not self.remaining:
+            # The line end behind a chunk is read with the next size, or an event would wait for it.
+            if self.remaining == 0 and self.reader.read(2) != b"\r\n":
+                raise ConnectionError("a chunk of it does not end where its size says")
+            size = re.match(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r?\n", self.reader.readline(_LINE_BYTES))
+            if not size:
+                raise ConnectionError("the size of a chunk is missing or no number")
+            self.remaining = int(size[1], 16)
+            if not self.remaining:
+                self.chunked = False
+                for _ in range(_HEAD_LINES):  # trailers; a server that hangs up on them has sent all the same
+                    if self.reader.readline(_LINE_BYTES) in (b"\r\n", b"\n", b""):
+                        break
+        if self.remaining is None:
+            return self.reader.read1(_BLOCK_BYTES)
+        block = self.reader.read1(self.remaining if self.remaining < _BLOCK_BYTES else _BLOCK_BYTES)
+        if self.remaining and not block:
+            raise ConnectionResetError("the body is shorter than was announced")
+        self.remaining -= len(block)
+        return block
 
-    def is_reusable(self) -> bool:
-        """Whether a new request can be sent; waits a moment for the end of the last answer's body."""
-        import ssl
+    def has_ended(self) -> bool:
+        """Whether the body was read to the end that its framing announced."""
+        return self.remaining == 0 and not self.chunked
 
-        self.limit_wait(_DRAIN_SECONDS)
+    def read_excerpt(self, call: _Call) -> str:
+        """Return the start of a body that is only there to be shown, or as much of it as comes soon."""
+        body, block = bytearray(), b" "
+        call.begin_wait("answer", min(call.timeout, _CONNECT_SECONDS))
+        with contextlib.suppress(OSError):  # what the status or the content type says is news enough
+            while block and len(body) < _ERROR_BODY_BYTES:
+                block = self.read_block()
+                body += block
+        return body[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
+
+    def is_reusable(self, limit: _Call) -> bool:
+        """Whether a new request can be sent; reads what there is still to come of the last answer."""
+        self.reused, self.whole, self.wire.call = True, False, limit
         try:
-            while read_block(self):
+            while self.read_block():
                 pass
-            self.limit_wait(None)
-            self.peek()  # what there is to read now is the end of the connection, or garbage
+            self.wire.call = None
+            self.reader.peek()  # what there is to read now is the end of the connection, or garbage
         except (BlockingIOError, ssl.SSLWantReadError):
             return time.monotonic() - self.idle_since < _IDLE_SECONDS
-        except self.breaks:
+        except OSError:
             pass
         return False
 
 
-class _Connections:
-    """The connections of one client, busy and idle; a handler of urllib.request's."""
+class _Transport:
+    """The connections of one client, and the calls that use them; a handler of urllib.request's."""
 
-    def __init__(self, api_key: str) -> None:
-        self._api_key = api_key
-        self._tls_context: ssl.SSLContext | None = None
-        self._start()
-
-    def _start(self) -> None:
-        self._lock = threading.RLock()  # reentrant, for the garbage collector may close a generator at any moment
-        self._process = os.getpid()
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+        self.proxies: dict[str, str] | None = None  # None: as the environment says; {}: past any, for --demo
+        self._context: ssl.SSLContext | None = None
         self._idle: list[_Connection] = []
-        self._busy: set[_Connection] = set()
-        self.closing = threading.Event()
+        weakref.finalize(self, hang_up, self._idle).atexit = False  # then the system does, and without a word
+        self._begin()
 
-    def add_parent(self, opener: Any) -> None:
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.RLock()  # reentrant, for the garbage collector may close a generator at any moment
+        self._calls: weakref.WeakSet[_Call] = weakref.WeakSet()
+
+    def _locked(self) -> Any:
+        """The lock. After a fork another one: the old may be held for ever, and the connections are the parent's."""
+        if self._process != os.getpid():
+            self._begin()
+            hang_up(self._idle)
+        return self._lock
+
+    def end(self, call: _Call | None = None) -> None:
+        """End one call, or all of them and what is idle."""
+        with self._locked():  # or the connection might be another call's by now
+            for running in [call] if call else [*self._calls]:
+                running.end()
+            if not call:
+                hang_up(self._idle)
+
+    def exchange(
+        self, call: _Call, path: str, body: bytes | None, switches: dict[str, str], own: dict[str, str], streamed: bool
+    ) -> Chunks:
+        """Send a request, again where that is safe, and yield the chunks of its answer; for send() there is one."""
+        import_transport()
+        headers = {"Authorization": f"Bearer {call.key}", "User-Agent": f"edgee-py/{__version__}"}
+        headers["Accept-Encoding"] = "identity"
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        if streamed:
+            headers["Accept"] = "text/event-stream"
+        request = urllib.request.Request(f"{self.settings.base_url}/v1/{path}", body)
+        for stronger in (headers, self.settings.headers, switches, own):
+            for name, value in stronger.items():
+                request.add_unredirected_header(name, value)  # which an audit event does not show
+        vars(request)["call"] = call  # for http_open()
+        handler: Any = self
+        try:
+            with self._locked():
+                self._calls.add(call)
+            for attempt in itertools.count():
+                log("%s %s, attempt %d", request.get_method(), request.full_url, attempt + 1)
+                try:
+                    door = urllib.request.OpenerDirector()
+                    door.add_handler(handler)
+                    connection: Any = door.open(request)
+                    chunks = read_chunks(connection, call, streamed)
+                    first = next(chunks)
+                except EdgeeError as error:
+                    seconds = retry_seconds(error, attempt, call)
+                    if seconds is None or attempt >= self.settings.max_retries:
+                        raise
+                    log("trying again in %.2f s: %s", seconds, error)
+                else:
+                    yield first
+                    yield from chunks
+                    return
+                self._let_go(call)
+                call.pause(seconds)
+        finally:
+            self._let_go(call)
+
+    def add_parent(self, parent: Any) -> None:
         """Do nothing: OpenerDirector.add_handler() asks for it."""
 
     def http_open(self, request: urllib.request.Request) -> _Connection:
-        """Send a request; return its connection when the head of the answer was read."""
-        deadline = time.monotonic() + (request.timeout or 0)
-        connection = self._take_idle()
-        if connection:
-            try:
-                return self._converse(connection, request, deadline)
-            except NetworkError as error:
-                error.died_idle = error.unanswered
-                raise
-        return self._converse(self._connect(request, deadline), request, deadline)
+        """Send a request; return its connection when the head of a good answer was read."""
+        call: _Call = vars(request)["call"]
+        call.url, call.where = request.full_url, request.host
+        call.begin_wait("connect", min(call.timeout, _CONNECT_SECONDS))
+        connection = self._take(call) or self._connect(call, request)
+        call.stage, call.seconds = "answer", call.timeout  # since the wait for the connection began
+        headers = {"Host": request.host, **dict(request.header_items())}
+        if request.data is not None:
+            headers["Content-Length"] = str(len(request.data))  # type: ignore[arg-type]
+        target = request.selector
+        if connection.proxy:
+            target = request.full_url
+            headers.update(proxy_headers(connection.proxy))
+        try:
+            status, reason = connection.exchange_heads(request.get_method(), target, headers, request.data, call.key)
+        except OSError as error:
+            raise network_error(error, call) from error
+        log("%d %s, request id %s", status, reason, connection.headers.get("x-request-id"))
+        check_answer(connection, call, status, reason)
+        return connection
 
     https_open = http_open
 
-    def release(self, connection: _Connection) -> None:
-        """Keep a connection whose answer has ended for the next request, hang up any other."""
-        with self._lock:
-            self._busy.discard(connection)
-            kept = connection.ended and not connection.response.will_close and not connection.closing.is_set()
-            kept = kept and len(self._idle) < _IDLE_CONNECTIONS
-            if kept:
-                connection.idle_since = time.monotonic()
-                self._idle.append(connection)
-        if not kept:
-            connection.hang_up()
-
-    def close(self) -> None:
-        """Hang up what is idle, and break what is busy, for its reader to hang up."""
-        self._leave_to_parent()
-        with self._lock:
-            self.closing.set()
-            self.closing = threading.Event()
-            idle, busy, self._idle = self._idle, list(self._busy), []
-        for connection in idle:
-            connection.hang_up()
-        for connection in busy:
-            import socket
-
-            with contextlib.suppress(OSError):  # it ended a moment ago
-                # Not SSLSocket.shutdown(), after which its reader would take encrypted bytes for the answer.
-                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
-
-    def _leave_to_parent(self) -> None:
-        """After a fork, let go of connections that are the parent's, and of a lock that may be held for ever."""
-        if self._process != os.getpid():
-            idle = self._idle
-            self._start()
-            for connection in idle:
-                connection.hang_up()
-
-    def _take_idle(self) -> _Connection | None:
-        self._leave_to_parent()
+    def _take(self, call: _Call) -> _Connection | None:
+        """Give a call a kept connection that still lives, if there is one."""
+        limit = _Call(_DRAIN_SECONDS)  # for all that are looked at
         while True:
-            with self._lock:
-                if not self._idle:
+            with self._locked():
+                try:
+                    call.connection = connection = self._idle.pop()
+                except IndexError:  # and no look before: a signal handler may close this client in between
                     return None
-                connection = self._idle.pop()
-                self._busy.add(connection)
-            if connection.is_reusable():
+                call.wire = connection.wire
+            if connection.is_reusable(limit):
+                connection.wire.call = call
                 return connection
-            connection.ended = False
-            self.release(connection)
+            self._let_go(call)
 
-    def _connect(self, request: urllib.request.Request, deadline: float) -> _Connection:
-        from http.client import HTTPException
-        from urllib.parse import urlsplit
+    def _let_go(self, call: _Call) -> None:
+        """Keep a call's connection for the next one if its answer was whole and good, else hang up."""
+        with self._locked():
+            connection, wire, call.connection, call.wire = call.connection, call.wire, None, None
+            room = len(self._idle) < _IDLE_CONNECTIONS and not call.ended.is_set()
+            if connection and connection.whole and room:
+                connection.idle_since, connection.wire.call = time.monotonic(), None
+                self._idle.append(connection)
+            elif wire:
+                wire.close()
 
-        closing, target, sock = self.closing, urlsplit(request.full_url), None
-        deadline = min(deadline, time.monotonic() + _CONNECT_SECONDS)
+    def _connect(self, call: _Call, request: urllib.request.Request) -> _Connection:
+        """Give a call a new connection to the gateway, through a proxy if the environment names one."""
+        url = urllib.parse.urlsplit(request.full_url)
+        secure = url.scheme == "https"
+        proxy, variable = find_proxy(url, self.proxies)
+        if proxy:
+            call.where = f"the proxy {proxy.netloc.rpartition('@')[2]} that {variable} names"
         try:
-            sock = open_socket(request.host, 443 if request.type == "https" else 80, deadline)
-            if request.type == "https":
-                if request.host != target.netloc and not request.has_proxy():
-                    open_tunnel(sock, request, target.netloc if target.port else f"{target.netloc}:443", deadline)
-                with self._lock:
-                    self._tls_context = self._tls_context or make_tls_context()
-                sock.settimeout(max(deadline - time.monotonic(), 0.001))
-                sock = self._tls_context.wrap_socket(sock, server_hostname=target.hostname)
-        except BaseException as error:
-            if sock is not None:
-                sock.close()
-            if isinstance(error, (OSError, UnicodeError, HTTPException)):
-                raise connect_error(error, target.netloc) from error
+            wire = open_socket(call, proxy or url, 443 if secure and not proxy else 80)
+            if proxy and secure:
+                open_tunnel(call, wire, proxy, url.netloc if url.port else f"{url.netloc}:443")
+            if secure:
+                wire.sock = self._tls_context().wrap_socket(
+                    wire.sock, server_hostname=url.hostname, do_handshake_on_connect=False
+                )  # and after that, for end() to find it
+                wire.within(wire.sock.do_handshake)
+        except NetworkError:
             raise
-        connection = _Connection(sock, target.netloc, self._api_key, closing)
-        with self._lock:
-            self._busy.add(connection)
-            if not closing.is_set():
-                return connection
-        self.release(connection)
-        raise StreamInterruptedError("the client was closed")
+        except (OSError, UnicodeError) as error:
+            raise network_error(error, call) from error
+        call.where = request.host
+        call.connection = _Connection(wire, None if secure else proxy)
+        return call.connection
 
-    def _converse(self, connection: _Connection, request: urllib.request.Request, deadline: float) -> _Connection:
-        from http.client import HTTPException
+    def _tls_context(self) -> ssl.SSLContext:
+        with self._locked():
+            self._context = self._context or make_tls_context()
+            return self._context
 
-        answered = False
-        headers = {**dict(request.header_items()), "Host": connection.host}
-        if request.type == "https" and not request.has_proxy():
-            headers.pop("Proxy-authorization", None)  # which is between the proxy and us
+
+def hang_up(connections: list[_Connection]) -> None:
+    while connections:
+        connections.pop().wire.close()
+
+
+def open_socket(call: _Call, url: urllib.parse.SplitResult, port: int) -> _Wire:
+    """Connect a call to a host; each of its addresses gets a fair share of the time that is left."""
+    call.left()
+    addresses = socket.getaddrinfo(url.hostname, url.port or port, type=socket.SOCK_STREAM)
+    for untried, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses):
+        call.wire = wire = _Wire(socket.socket(family, kind, protocol), call)
         try:
-            exchange_heads(connection, request.get_method(), request.selector, request.data, headers, deadline)
-            answered = True
-            return connection
-        except OSError as error:
-            waited = f"no answer from {connection.host} within {request.timeout:g} s"
-            failure = network_error(error, connection, waited, NetworkError)
-            failure.unanswered = type(failure) is NetworkError and not connection.source.received
-            raise failure from error
-        except HTTPException as error:
-            reason = one_line(f"{type(error).__name__}: {error}", self._api_key)
-            raise ProtocolError(f"{connection.host} sent no HTTP answer: {reason}") from None
-        finally:
-            if not answered:
-                self.release(connection)
-
-
-def open_socket(host: str, default_port: int, deadline: float) -> socket.socket:
-    """Connect to a host; each of its addresses gets a fair share of the time that is left."""
-    import socket
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(f"//{host}")
-    addresses = socket.getaddrinfo(parts.hostname, parts.port or default_port, type=socket.SOCK_STREAM)
-    for untried, (*_, address) in zip(range(len(addresses), 0, -1), addresses):
-        try:
-            seconds = max(deadline - time.monotonic(), 0.001) / untried
-            sock = socket.create_connection((str(address[0]), int(address[1])), timeout=seconds)
-        except OSError:
-            if untried == 1:
-                raise
-        else:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connect_socket(wire.sock, address, call, call.left() / untried)
+            wire.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             idle_option = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)  # of macOS
             if idle_option:
-                sock.setsockopt(socket.IPPROTO_TCP, idle_option, _KEEPALIVE_SECONDS)
-            return sock
+                wire.sock.setsockopt(socket.IPPROTO_TCP, idle_option, _KEEPALIVE_SECONDS)
+            return wire
+        except OSError:
+            wire.close()
+            if untried == 1 or call.ended.is_set():
+                raise
     raise OSError("the host has no address")
 
 
-def open_tunnel(sock: socket.socket, request: urllib.request.Request, target: str, deadline: float) -> None:
+def connect_socket(sock: socket.socket, address: Any, call: _Call, seconds: float) -> None:
+    """Connect in steps, for on some systems nothing else ends a connect from another thread."""
+    until = time.monotonic() + seconds
+    sock.setblocking(False)
+    code = sock.connect_ex(address)
+    if code in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+        with selectors.DefaultSelector() as selector:
+            selector.register(sock, selectors.EVENT_WRITE)
+            while not selector.select(min(call.left(), until - time.monotonic(), _LOOK_SECONDS)):
+                if time.monotonic() >= until:
+                    raise socket.timeout("timed out")
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
+def find_proxy(url: urllib.parse.SplitResult, proxies: dict[str, str] | None) -> tuple[Any, str]:
+    """Return the URL of the proxy that the environment names for a URL, None if none, and the variable's name."""
+    bypass: Any = vars(urllib.request)["proxy_bypass_environment"]  # which type checkers do not know
+    known = urllib.request.getproxies_environment() if proxies is None else proxies
+    name, variable = known.get(url.scheme), f"{url.scheme.upper()}_PROXY"
+    passed_by = (bypass(host, known) for host in (url.netloc, url.hostname or ""))
+    if not name or any(passed_by):
+        return None, ""
+    proxy = None
+    with contextlib.suppress(ValueError):
+        parts = urllib.parse.urlsplit(name if "://" in name else f"http://{name}")
+        proxy = parts if parts.hostname and parts.port != 0 else None
+    if not proxy:  # not shown, for it may hold a password
+        raise NetworkError(f"the proxy that {variable} names is not a valid URL")
+    if proxy.scheme != "http":
+        raise NetworkError(f"{variable} names a {one_line(proxy.scheme, '')} proxy: only http:// is supported")
+    return proxy, variable
+
+
+def proxy_headers(proxy: urllib.parse.SplitResult) -> dict[str, str]:
+    """Return the header by which a proxy knows its user, who needs no password."""
+    if proxy.username is None:
+        return {}
+    credentials = urllib.parse.unquote(f"{proxy.username}:{proxy.password or ''}").encode()
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(credentials).decode()}"}
+
+
+def open_tunnel(call: _Call, wire: _Wire, proxy: urllib.parse.SplitResult, target: str) -> None:
     """Have a proxy connect a socket to the gateway. It sees the gateway's name, and never the key."""
-    headers, authorization = {"Host": target}, request.get_header("Proxy-authorization")
-    if authorization:
-        headers["Proxy-Authorization"] = authorization
-    proxy = _Connection(sock, target, "", threading.Event())
-    exchange_heads(proxy, "CONNECT", target, None, headers, deadline)
-    if proxy.response.status != 200:
-        raise OSError(f"the proxy {request.host} refused: {proxy.response.status} {proxy.response.reason}")
-
-
-def exchange_heads(
-    connection: _Connection, method: str, target: str, body: Any, headers: dict[str, str], deadline: float
-) -> None:
-    """Send a request, and read the head of its answer into `connection.response`."""
-    from http.client import HTTPConnection, HTTPResponse
-
-    reader: Any = connection
-    connection.ended = connection.source.received = False
-    seconds = max(deadline - time.monotonic(), 0.001)
-    connection.limit_wait(seconds)
-    connection.sock.settimeout(seconds)
-    writer = HTTPConnection(headers["Host"])
-    writer.sock = connection.sock
-    writer.debuglevel = 0  # which a program may have set for all, and which prints the key
-    with contextlib.suppress(ConnectionError):  # it may have said why before it hung up: 413, say
-        writer.request(method, target, body, headers)
-    while True:
-        connection.response = HTTPResponse(reader, method=method)
-        connection.response.begin()
-        if connection.response.status >= 200:  # http.client itself passes over 100 alone
-            break
-    connection.headers = _Headers()
-    for name, value in connection.response.headers.items():
-        name, value = name.lower(), redact(value, connection.api_key)  # after the framing was read from them
-        connection.headers[name] = f"{connection.headers[name]}, {value}" if name in connection.headers else value
+    connection = _Connection(wire)
+    headers = {"Host": target, **proxy_headers(proxy)}
+    status, reason = connection.exchange_heads("CONNECT", target, headers, None, call.key)
+    if not 200 <= status < 300:
+        failure = NetworkError(f"{call.where} refused: {status} {reason}")
+        failure.unanswered = status != 407  # wrong passwords, three at a time, lock accounts
+        raise failure
+    connection.reader.detach()  # or it would close the wire
 
 
 def make_tls_context() -> ssl.SSLContext:
     """Return a context that verifies, by the system's certificates or those of SSL_CERT_FILE."""
-    import ssl
+    try:
+        context = ssl.create_default_context()
+        context.set_alpn_protocols(["http/1.1"])
+        folder = ssl.get_default_verify_paths().capath
+        if not context.cert_store_stats()["x509_ca"] and not (folder and os.listdir(folder)):
+            with contextlib.suppress(ImportError):  # some Pythons for macOS come without certificates
+                context.load_verify_locations(importlib.import_module("certifi").where())
+        return context
+    except OSError as error:
+        raise NetworkError(f"the trusted certificates of this system cannot be read: {error}") from error
 
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    folder = ssl.get_default_verify_paths().capath
-    if not context.cert_store_stats()["x509_ca"] and not (folder and os.listdir(folder)):
-        with contextlib.suppress(ImportError):  # some Pythons for macOS come without certificates
-            context.load_verify_locations(importlib.import_module("certifi").where())
-    return context
 
-
-def connect_error(error: BaseException, host: str) -> NetworkError:
-    """Return what it means for the caller that a connection could not be made."""
-    import ssl
-
+def network_error(error: Exception, call: _Call) -> NetworkError:
+    """Return what an error of the standard library's means: the one place that says so."""
+    # Before 3.10 socket.timeout was no TimeoutError. ETIMEDOUT always was: it is a connection that broke.
+    timed_out = isinstance(error, (TimeoutError, socket.timeout)) and error.errno is None
+    if call.ended.is_set():
+        return StreamInterruptedError("the client was closed before the answer was complete")
     if isinstance(error, ssl.SSLCertVerificationError):
         hint = "if you trust it, name its CA's file in SSL_CERT_FILE"
-        return NetworkError(f"the certificate of {host} is not trusted: {error.verify_message}; {hint}")
-    kind = RequestTimeoutError if is_timeout(error) else NetworkError
-    failure = kind(f"could not connect to {host}: {error}")
-    failure.unanswered = True
+        return NetworkError(f"the certificate of {call.where} is not trusted: {error.verify_message}; {hint}")
+    if call.stage == "connect":
+        failure = (RequestTimeoutError if timed_out else NetworkError)(f"could not connect to {call.where}: {error}")
+        failure.unanswered = True
+        return failure
+    if timed_out:
+        return RequestTimeoutError(f"no {call.stage} from {call.where} within {call.seconds:g} s")
+    failure = (NetworkError if call.stage == "answer" else StreamInterruptedError)(
+        f"the connection to {call.where} broke: {error}"
+    )
+    failure.unanswered = call.stage == "answer" and not (call.wire and call.wire.received)
     return failure
 
 
-def network_error(error: Exception, connection: _Connection, waited: str, broken: type[NetworkError]) -> NetworkError:
-    """Return what an error of the standard library's means for the caller; `waited` is what to say of a time-out."""
-    if connection.closing.is_set():
-        return StreamInterruptedError("the client was closed before the answer was complete")
-    if is_timeout(error):
-        return RequestTimeoutError(waited)
-    return broken(f"the connection to {connection.host} broke: {error}")
-
-
-def is_timeout(error: BaseException) -> bool:
-    """Whether our own time limit ended a wait."""
-    import socket
-
-    # Before 3.10 socket.timeout was no TimeoutError. ETIMEDOUT always was: it is a connection that broke.
-    return isinstance(error, (TimeoutError, socket.timeout)) and error.errno is None
-
-
-def read_block(connection: _Connection) -> bytes:
-    """Return the next bytes of an answer's body, none at its end; raise if that came too early."""
-    block = connection.response.read1(_BLOCK_BYTES)
-    if not block:
-        check_end(connection)
-    return block
-
-
-def check_end(connection: _Connection) -> None:
-    """Note that an answer's body has ended, unless it was cut."""
-    if connection.closing.is_set():
-        raise ConnectionAbortedError("the client was closed")
-    if connection.response.length:  # read1() itself notices this with chunked coding alone
-        raise ConnectionResetError(f"{connection.response.length} bytes of the body are missing")
-    connection.ended = True
-    connection.response.close()  # which http.client forgets, before 3.13, where there was a Content-Length
-
-
-def read_events(connection: _Connection, parser: EventStreamParser, timeout: float) -> list[tuple[str, str]]:
-    """Return the next events of an answer as soon as there are any, none at the end of its body.
-
-    Comments and keep-alive bytes do not prolong the wait. If the answer is cut, its last event is returned all the
-    same if the JSON is whole, and the error raised after it.
-    """
-    if connection.failure:
-        raise connection.failure
-    connection.source.deadline = None  # begins anew; limit_wait() has said how long it is
-    try:
-        while True:
-            block = connection.response.read1(_BLOCK_BYTES)  # not read_block(), which costs each chunk a call
-            if not block:
-                check_end(connection)
-                break
-            events = parser.feed(block)
-            if events:
-                return events
-    except connection.breaks as error:
-        waited = f"no event from {connection.host} within {timeout:g} s"
-        connection.failure = network_error(error, connection, waited, StreamInterruptedError)
-        connection.failure.__cause__ = error
-    dangling = parser.unended.strip()
-    last = parser.finish()
-    if last and (last[1].strip() == "[DONE]" or type(parse_json(last[1])) is dict):
-        return [last]
-    if not connection.failure and (last or (dangling and not dangling.startswith(b":"))):
-        connection.failure = StreamInterruptedError("the stream was cut in the middle of an event")
-    if connection.failure:
-        raise connection.failure
-    return []
-
-
-def read_body(connection: _Connection, body: bytearray, limit: int, seconds: float) -> None:
-    """Read an answer's body, or somewhat more than `limit` bytes of it, into a buffer that keeps them if it breaks."""
-    connection.limit_wait(seconds)
-    while len(body) <= limit:
-        block = read_block(connection)
-        if not block:
-            break
-        body += block
-
-
-def read_answer(connection: _Connection, timeout: float) -> dict[str, Any]:
-    """Return the JSON object that is an answer's body; raise the error that it is."""
-    body = bytearray()
-    try:
-        read_body(connection, body, _EVENT_BYTES, timeout)
-    except connection.breaks as error:
-        waited = f"no whole answer from {connection.host} within {timeout:g} s"
-        raise network_error(error, connection, waited, StreamInterruptedError) from error
-    require(len(body) <= _EVENT_BYTES, ProtocolError, f"the answer is longer than {_EVENT_BYTES >> 20} MiB")
-    text = body.decode("utf-8", "replace")
-    try:
-        raw = decode_event("message", text, connection.headers, connection.api_key)
-    except ProtocolError:
-        if is_cut_json(text.strip()):
-            raise StreamInterruptedError(f"the answer of {connection.host} was cut after {len(body)} bytes") from None
-        raise
-    if raw is None:  # [DONE] is the end of a stream, and no answer by itself
-        raise ProtocolError(f"the gateway sent no JSON object: {one_line(text, connection.api_key)}")
-    return raw
-
-
-def is_cut_json(text: str) -> bool:
-    """Whether a text is the beginning of a JSON object, and not all of one."""
-    try:
-        json.loads(text)
-    except json.JSONDecodeError as error:
-        at_end = error.pos >= len(text) or not text.endswith("}") or error.msg.startswith("Unterminated string")
-        return at_end and text.startswith("{")
-    except (ValueError, RecursionError):
-        pass
-    return False
-
-
-def read_excerpt(connection: _Connection, timeout: float) -> str:
-    """Return the start of a body that is only there to be shown, or as much of it as comes soon."""
-    body = bytearray()
-    with contextlib.suppress(*connection.breaks):  # what the status or the content type says is news enough
-        read_body(connection, body, _ERROR_BODY_BYTES, min(timeout, _CONNECT_SECONDS))
-    return body[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
-
-
-def check_answer(connection: _Connection, timeout: float) -> None:
+def check_answer(connection: _Connection, call: _Call, status: int, reason: str) -> None:
     """Raise unless the head of an answer promises one that can be read."""
-    response, headers, api_key = connection.response, connection.headers, connection.api_key
-    reason = one_line(response.reason, api_key)
-    log("%d %s, request id %s", response.status, reason, find_request_id(headers, api_key))
-    encoding = headers.get("content-encoding", "")
-    names = {name.strip().lower() for name in encoding.split(",")}
-    readable = not _REAL_ENCODINGS & {name[2:] if name.startswith("x-") else name for name in names}
-    if 200 <= response.status < 300:
-        problem = f"the answer is encoded as {one_line(encoding, api_key)}, which was not asked for"
-        require(readable, ProtocolError, problem)
+    headers, key = connection.headers, call.key
+    encoding = one_line(headers.get("content-encoding", ""), key).lower()
+    readable = not _REAL_ENCODINGS & {re.sub("^x-", "", name.strip()) for name in encoding.split(",")}
+    if 200 <= status < 300:
+        if not readable:
+            raise ProtocolError(f"the answer is encoded as {encoding}, which was not asked for")
         return
-    text = read_excerpt(connection, timeout) if readable else ""
-    error = api_error(text, headers, api_key, response.status, reason)
-    if response.status < 400:
-        target = one_line(headers.get("location", "nowhere"), api_key)
-        error.message = f"redirect to {target} not followed, for the key would go with it; see base_url"
-    error.retry_after = parse_retry_after(headers)
-    raise error
+    text = connection.read_excerpt(call) if readable else ""
+    connection.whole = connection.keeps and connection.has_ended()
+    hint = ""
+    if status < 400:
+        target = one_line(headers.get("location", "nowhere"), key)
+        text, reason = "", f"redirect to {target} not followed, for the key would go with it; see base_url"
+    elif (status == 404 and parse_json(text) is None) or re.match(r"\s*<(!doctype )?html", text, re.I):
+        hint = f"; is base_url right? {call.url} was asked"
+    raise api_error(text, headers, key, status, reason, hint)
 
 
-def parse_retry_after(headers: Any) -> float | None:
-    """Return the seconds to wait by retry-after-ms or Retry-After (RFC 9110, 10.2.3), None if not given."""
-    from email.utils import mktime_tz, parsedate_tz
-
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = str(headers.get(name))
-        if value.isascii() and value.replace(".", "", 1).isdecimal():
-            return float(value) * unit
-    try:
-        date = parsedate_tz(headers.get("retry-after") or "")
-        return max(0.0, mktime_tz(date) - time.time()) if date else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def check_reasons(reasons: Iterable[Any]) -> None:
-    """Raise if a finish reason says that the gateway gave up: what came is then no whole answer."""
-    for reason in reasons:
+def read_chunks(connection: _Connection, call: _Call, streamed: bool) -> Iterator[StreamChunk]:
+    """Yield the chunks of an answer, or the one that a JSON answer is; at the end raise unless all of it came."""
+    headers, key, kind = connection.headers, call.key, content_type(connection.headers)
+    if kind == "text/html" or (streamed and kind not in ("text/event-stream", "application/json")):
+        hint = f"; is base_url right? {call.url} was asked" if kind == "text/html" else ""
+        start = one_line(connection.read_excerpt(call), key)
+        raise ProtocolError(f"the answer is {one_line(kind, key) or 'of no content type'}: {start}{hint}")
+    as_events = streamed and kind == "text/event-stream"
+    events, member = read_events(connection, call), "delta"
+    if not as_events:
+        events, member = read_document(connection, call), "message"
+    reasons: dict[int, Any] = {}  # by choice, why it ended
+    done = not as_events  # a document was framed and whole, with or without a finish reason
+    for name, data in events:
+        raw = decode_event(name, data, headers, key)
+        if raw is None:
+            if not as_events:
+                raise ProtocolError("the gateway sent no JSON object: [DONE]")
+            done = True
+            break
+        chunk = parse_chunk(raw, headers, member)
+        for choice in chunk.choices:
+            if choice.finish_reason:
+                reasons[choice.index] = choice.finish_reason
+            elif choice.index not in reasons:
+                reasons[choice.index] = None
+        yield chunk
+    for reason in reasons.values():
         if reason in _GAVE_UP_REASONS:
             raise StreamInterruptedError(f"the gateway gave up: its finish reason is {reason}")
+    if streamed and not (reasons and (done or all(reasons.values()))):
+        raise StreamInterruptedError("the stream ended before the answer was complete")
+    connection.whole = connection.keeps
 
 
-def retry_seconds(error: EdgeeError, attempt: int) -> float | None:
-    """Return how long to wait before the request is sent again, None if it must not be."""
-    import random
+def read_events(connection: _Connection, call: _Call) -> Iterator[tuple[str, str]]:
+    """Yield the events of an answer; if it breaks or is cut, raise that after the last event that is whole."""
+    parser, block = EventStreamParser(), b" "
+    failure: NetworkError | None = None
+    call.begin_wait("event", call.timeout)
+    while block:
+        try:
+            block = connection.read_block()
+        except OSError as error:
+            failure, block = network_error(error, call), b""
+            failure.__cause__ = error
+        events = parser.feed(block)
+        if events:
+            yield from events
+            call.begun = None  # begins anew; comments and keep-alive bytes do not prolong it
+    dangling = bytes(parser.unended).strip()[:1]
+    last = parser.finish()
+    if last and (type(parse_json(last[1])) is dict or last[1].strip() == "[DONE]"):
+        yield last
+    elif not failure and (last or (dangling and dangling != b":")):
+        failure = StreamInterruptedError(f"the answer of {call.where} was cut in the middle of an event")
+    if failure:
+        raise failure
 
+
+def read_document(connection: _Connection, call: _Call) -> Iterator[tuple[str, str]]:
+    """Yield a JSON answer as the one event that it is."""
+    body, block = bytearray(), b" "
+    call.begin_wait("whole answer", call.timeout)
+    framed = connection.chunked or connection.remaining is not None
+    try:
+        while block:
+            block = connection.read_block()
+            body += block
+            if len(body) > _EVENT_BYTES:
+                raise ProtocolError(f"the answer is longer than {_EVENT_BYTES >> 20} MiB")
+    except OSError as error:
+        raise network_error(error, call) from error
+    text = body.decode("utf-8", "replace")
+    if not framed and type(parse_json(text)) is not dict:
+        raise StreamInterruptedError(f"the answer of {call.where} was cut after {len(body)} bytes")
+    yield "message", text
+
+
+def retry_seconds(error: EdgeeError, attempt: int, call: _Call) -> float | None:
+    """Return how long to wait before a request is sent again, None if it must not be."""
     if isinstance(error, APIError):
         no_credit = error.status == 429 and error.code in _NO_CREDIT_CODES and error.retry_after is None
         if (error.status or _STATUS_OF_CODE.get(str(error.code))) not in _RETRIED_STATUSES or no_credit:
@@ -1473,45 +1581,22 @@ def retry_seconds(error: EdgeeError, attempt: int) -> float | None:
             return error.retry_after if error.retry_after <= _LONGEST_RETRY_AFTER_SECONDS else None
     elif not (isinstance(error, NetworkError) and error.unanswered):
         return None
-    elif error.died_idle:
-        return 0.0
-    return min(_FIRST_BACKOFF_SECONDS * 2.0 ** min(attempt, 10), _LAST_BACKOFF_SECONDS) * random.uniform(0.75, 1.0)
-
-
-def wait(closing: threading.Event, seconds: float) -> None:
-    """Wait before a request is sent again; the one place where that is done."""
-    if closing.wait(seconds):
-        raise StreamInterruptedError("the client was closed")
-
-
-def open_stream(connection: _Connection, timeout: float) -> tuple[EventStreamParser, list[tuple[str, str]]]:
-    """Return the parser of an answer's stream and its first events; raise the error that the first one is."""
-    headers, parser = connection.headers, EventStreamParser()
-    kind = headers.get("content-type", "no content type").partition(";")[0].strip().lower()
-    if kind == "text/event-stream":
-        connection.limit_wait(timeout)
-        events = read_events(connection, parser, timeout)
-    elif kind == "application/json":
-        events = [("message", json.dumps(read_answer(connection, timeout)))]
-    else:
-        start = one_line(read_excerpt(connection, timeout), connection.api_key)
-        raise ProtocolError(f"the answer is no event stream but {one_line(kind, connection.api_key)}: {start}")
-    if events:
-        decode_event(*events[0], headers, connection.api_key)
-    return parser, events
+    elif call.connection and call.connection.reused:
+        return 0.0  # it died while it was idle, which is no news to anybody
+    backoff = min(_FIRST_BACKOFF_SECONDS * 2.0 ** min(attempt, 10), _LAST_BACKOFF_SECONDS)
+    return backoff * random.uniform(0.75, 1.0)
 
 
 def log(message: str, *values: object) -> None:
-    import logging
-
-    logging.getLogger("edgee").debug(message, *values)
+    if "logging" in sys.modules:  # else nobody listens, and the import would be a good part of a cold start
+        sys.modules["logging"].getLogger("edgee").debug(message, *values)
 
 
 # ---- The client ------------------------------------------------------------------------------------------------------
 
 
 class Edgee:
-    """A client of the Edgee AI Gateway, which may be shared between threads.
+    """A client of the Edgee AI Gateway, which may be shared between threads and event loops.
 
     config: an API key, an EdgeeConfig, a dict with the same keys, or None to take all from the environment. Raises
     ValueError or TypeError if a setting is missing or wrong. Connections are kept for later requests until close(),
@@ -1519,11 +1604,7 @@ class Edgee:
     """
 
     def __init__(self, config: str | EdgeeConfig | Mapping[str, Any] | None = None) -> None:
-        self._settings = resolve_settings(config)
-        self._connections = _Connections(self._settings.api_key)
-        self.proxies: dict[str, str] | None = None  # None: as the environment says; {}: past any, for --demo
-        self._opener: urllib.request.OpenerDirector | None = None
-        weakref.finalize(self, self._connections.close)
+        self._transport = _Transport(resolve_settings(config))
 
     def __enter__(self) -> Edgee:
         return self
@@ -1532,52 +1613,48 @@ class Edgee:
         self.close()
 
     def close(self) -> None:
-        """Close idle connections, and end running streams with StreamInterruptedError.
+        """Close idle connections, and end what runs, in any thread or task, with StreamInterruptedError.
 
         May be called from any thread; a later call opens a new connection.
         """
-        self._connections.close()
+        self._transport.end()
 
     if TYPE_CHECKING:
 
         @overload
         def send(
-            self, model: str, input: Input, stream: Literal[False] = False, *, timeout: float | None = None
-        ) -> SendResponse: ...
+            self, model: str, input: Input, stream: Literal[False] = False, *, timeout: Seconds = None,
+            headers: HeadersToSend = None,
+        ) -> SendResponse: ...  # fmt: skip
         @overload
         def send(
-            self, model: str, input: Input, stream: Literal[True], *, timeout: float | None = None
-        ) -> Generator[StreamChunk, None, None]: ...
+            self, model: str, input: Input, stream: Literal[True], *, timeout: Seconds = None,
+            headers: HeadersToSend = None,
+        ) -> Chunks: ...  # fmt: skip
         @overload
         def send(
-            self, model: str, input: Input, stream: bool, *, timeout: float | None = None
-        ) -> SendResponse | Generator[StreamChunk, None, None]: ...
+            self, model: str, input: Input, stream: bool, *, timeout: Seconds = None, headers: HeadersToSend = None
+        ) -> SendResponse | Chunks: ...
 
     def send(
-        self, model: str, input: Input, stream: bool = False, *, timeout: float | None = None
-    ) -> SendResponse | Generator[StreamChunk, None, None]:
+        self, model: str, input: Input, stream: bool = False, *, timeout: Seconds = None, headers: HeadersToSend = None
+    ) -> SendResponse | Chunks:
         """Ask for a completion; return the whole answer, or with stream=True what stream() returns.
 
-        model: such as "gpt-5.2". input: a prompt (str), a list of messages, an InputObject, or a dict with `messages`
-        and any other field of the request's body, which is sent as it is. timeout: seconds to wait for the answer,
-        else the client's.
+        model: such as "openai/gpt-5.2". input: a prompt (str), a list of messages, an InputObject, or a dict with
+        `messages` and any other field of the request's body, which is sent as it is. timeout: seconds to wait for the
+        answer, else the client's. headers: of this request; they win over the client's.
 
         Raises ValueError or TypeError for a wrong argument; APIError, NetworkError or ProtocolError if there is no
         answer.
         """
-        seconds = check_timeout(timeout, self._settings.timeout)
-        body, headers = build_body(model, input, stream)
+        chunks = self._ask(model, input, bool(stream), timeout, headers)[1]
         if stream:
-            request = self._make_request("chat/completions", {**headers, "Accept": "text/event-stream"}, body)
-            return self._stream(request, seconds)
-        request = self._make_request("chat/completions", headers, body)
-        connection, raw = self._exchange(request, seconds, read_answer)
-        self._connections.release(connection)
-        response = parse_response(raw, connection.headers)
-        check_reasons(choice.finish_reason for choice in response.choices)
-        return response
+            return chunks
+        [chunk] = chunks
+        return parse_response(chunk.raw, chunk.headers)
 
-    def stream(self, model: str, input: Input, *, timeout: float | None = None) -> Generator[StreamChunk, None, None]:
+    def stream(self, model: str, input: Input, *, timeout: Seconds = None, headers: HeadersToSend = None) -> Chunks:
         """Ask for a completion; yield its chunks as they arrive (the stream method).
 
         Arguments as for send(); timeout: seconds to wait for the answer to begin, and then for each next event.
@@ -1586,92 +1663,84 @@ class Edgee:
         Wrong arguments raise at once. Iterating raises as send() does, and StreamInterruptedError if the answer is
         cut, after every chunk that did arrive.
         """
-        return self.send(model, input, True, timeout=timeout)
+        return self.send(model, input, True, timeout=timeout, headers=headers)
+
+    async def asend(
+        self, model: str, input: Input, *, timeout: Seconds = None, headers: HeadersToSend = None
+    ) -> SendResponse:
+        """What send() does, for asyncio; cancelling the task ends the request and frees its connection."""
+        chunks = [chunk async for chunk in self._read_ahead(*self._ask(model, input, False, timeout, headers))]
+        return parse_response(chunks[0].raw, chunks[0].headers)
+
+    def astream(
+        self, model: str, input: Input, *, timeout: Seconds = None, headers: HeadersToSend = None
+    ) -> AsyncGenerator[StreamChunk, None]:
+        """What stream() does, for `async for`; cancelling the task, aclose() and leaving the loop end it at once."""
+        return self._read_ahead(*self._ask(model, input, True, timeout, headers))
 
     def models(self) -> list[Model]:
         """Return the models that the gateway offers; raises as send() does."""
-        connection, raw = self._exchange(self._make_request("models", {}), self._settings.timeout, read_answer)
-        self._connections.release(connection)
-        found = json_objects(raw.get("data"))
+        settings = self._transport.settings
+        [chunk] = self._transport.exchange(_Call(settings.timeout, settings.api_key), "models", None, {}, {}, False)
+        found = as_objects(chunk.raw.get("data"))
         return [Model(model.get("id", ""), model.get("owned_by"), model.get("created")) for model in found]
 
-    def _make_request(self, path: str, headers: dict[str, str], body: bytes | None = None) -> urllib.request.Request:
-        from urllib.request import Request
+    def _ask(self, model: Any, input: Any, stream: bool, timeout: Any, headers: Any) -> tuple[_Call, Chunks]:
+        """Check a call's arguments; return the call, and the generator that sends it and yields its chunks."""
+        settings = self._transport.settings
+        call = _Call(settings.timeout if timeout is None else check_timeout(timeout), settings.api_key)
+        body, switches = build_body(model, input, stream)
+        own = {} if headers is None else check_headers(headers)
+        return call, self._transport.exchange(call, "chat/completions", body, switches, own, stream)
 
-        settings = self._settings
-        common = {"Authorization": f"Bearer {settings.api_key}", "User-Agent": f"edgee-py/{__version__}"}
-        if body is not None:
-            common["Content-Type"] = "application/json"
-        return Request(f"{settings.base_url}/v1/{path}", body, {**common, **settings.headers, **headers})
+    async def _read_ahead(self, call: _Call, chunks: Chunks) -> AsyncGenerator[StreamChunk, None]:
+        """Yield what a thread of its own reads, a few chunks ahead; end the call when nobody wants it any more."""
+        import asyncio
+        import contextvars
 
-    def _exchange(
-        self, request: urllib.request.Request, timeout: float, read: Callable[[_Connection, float], Any]
-    ) -> tuple[_Connection, Any]:
-        """Send a request, again where that is safe; return the connection and what `read` made of the answer."""
-        for attempt in itertools.count():
-            closing = self._connections.closing
-            log("%s %s, attempt %d", request.get_method(), request.full_url, attempt + 1)
+        loop, arrived, room = asyncio.get_running_loop(), asyncio.Event(), threading.Semaphore(_READ_AHEAD_CHUNKS)
+        outcomes: deque[Any] = deque()  # chunks, and last an error or None
+        waiting = False
+
+        def tell(outcome: Any) -> None:
+            outcomes.append(outcome)
+            if waiting:  # waking the loop costs more than a chunk
+                with contextlib.suppress(RuntimeError):  # it has ended
+                    loop.call_soon_threadsafe(arrived.set)
+
+        def read() -> None:
             try:
-                connection = self._open(request, timeout)
-                try:
-                    check_answer(connection, timeout)
-                    return connection, read(connection, timeout)
-                except BaseException:
-                    self._connections.release(connection)
-                    raise
-            except EdgeeError as error:
-                seconds = retry_seconds(error, attempt)
-                if seconds is None or attempt >= self._settings.max_retries:
-                    raise
-                log("trying again in %.2f s: %s", seconds, error)
-            wait(closing, seconds)
-        raise AssertionError("count() has no end")
+                with contextlib.closing(chunks):
+                    for chunk in chunks:
+                        tell(chunk)
+                        room.acquire()
+                        if call.ended.is_set():
+                            break
+                tell(None)
+            except BaseException as error:
+                tell(error)
 
-    def _open(self, request: urllib.request.Request, timeout: float) -> _Connection:
-        import urllib.request
-
-        if self._opener is None:
-            handler: Any = self._connections
-            proxies = urllib.request.getproxies_environment() if self.proxies is None else self.proxies
-            opener = urllib.request.OpenerDirector()  # with these two handlers alone, nothing follows a redirect
-            opener.add_handler(handler)
-            opener.add_handler(urllib.request.ProxyHandler(proxies))
-            self._opener = opener
+        threading.Thread(target=contextvars.copy_context().run, args=[read], name="edgee", daemon=True).start()
         try:
-            connection: _Connection = self._opener.open(copy.copy(request), timeout=timeout)  # ProxyHandler changes it
-            return connection
-        except ValueError as error:
-            raise NetworkError("the proxy that the environment names is not a valid URL") from error
-
-    def _stream(self, request: urllib.request.Request, timeout: float) -> Generator[StreamChunk, None, None]:
-        connection, (parser, events) = self._exchange(request, timeout, open_stream)
-        headers, api_key = connection.headers, self._settings.api_key
-        member = message_member(headers)
-        reasons: dict[int, Any] = {}  # by choice, why it ended
-        try:
-            while events:
-                for name, data in events:
-                    raw = decode_event(name, data, headers, api_key)
-                    if raw is None:
-                        if not reasons:
-                            raise StreamInterruptedError("the stream ended before any choice came")
-                        check_reasons(reasons.values())
-                        connection.ended = True
-                        return
-                    chunk = parse_chunk(raw, headers, member)
-                    for choice in chunk.choices:
-                        if choice.finish_reason:
-                            reasons[choice.index] = choice.finish_reason
-                        elif choice.index not in reasons:
-                            reasons[choice.index] = None
-                    yield chunk
-                events = read_events(connection, parser, timeout) if member == "delta" else []
-            # A JSON answer was framed and whole, with or without a finish reason, as send() has it.
-            if not reasons or (member == "delta" and not all(reasons.values())):
-                raise StreamInterruptedError("the stream ended before the answer was complete")
-            check_reasons(reasons.values())
+            while True:
+                waiting = True
+                while not outcomes:
+                    await arrived.wait()
+                    arrived.clear()
+                waiting = False
+                outcome = outcomes.popleft()
+                if not isinstance(outcome, StreamChunk):
+                    break
+                room.release()
+                yield outcome
         finally:
-            self._connections.release(connection)
+            self._transport.end(call)
+            room.release()
+        if outcome:
+            try:
+                raise outcome
+            finally:
+                del outcome  # whose traceback holds this frame
 
 
 # ---- The command line: the answer on standard output, all else on standard error -------------------------------------
@@ -1686,6 +1755,11 @@ environment: EDGEE_API_KEY, EDGEE_BASE_URL, EDGEE_MODEL, SSL_CERT_FILE,
 HTTPS_PROXY, HTTP_PROXY, NO_PROXY
 exit status: 0 done; 1 the gateway, the network or the stream failed;
 2 wrong usage; 130 interrupted"""
+_NOTHING_TO_ASK = "nothing to ask: give a prompt, or text on standard input"
+_FIRST_STEPS = """usage:{usage}
+to see an answer now, type:    {name} --demo
+to ask for a real one, first:  export EDGEE_API_KEY=…"""
+_SILENCE_SECONDS = 2.0
 _DEMO_SECONDS = 0.02  # between two words
 _DEMO_ANSWER = """Once there was a file that was all there was to a client. Whoever was to trust it read it over a \
 coffee, from its first line to its last, and knew what it sent, and to whom. Then they copied it and went home."""
@@ -1696,32 +1770,28 @@ def main(argv: list[str] | None = None) -> int:
 
     0 done; 1 the gateway, the network or the stream failed; 2 wrong usage; 130 interrupted.
     """
+    if sys.stdout is None:
+        return say("there is no standard output", 1)
     try:
-        return run_command(parse_arguments(argv))
-    except SystemExit as error:  # argparse has said why
-        return int(error.code or 0)
-    except KeyboardInterrupt:
-        return 130
+        status = run_command(argv)
+        print(end="", flush=True)
+        return status
     except EdgeeError as error:
         return say(str(error), 1)
-    except OSError as error:
-        return end_output(error)
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:  # of standard output; what the interpreter flushes at its exit must have somewhere to go
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        closed = isinstance(error, BrokenPipeError) or error.errno == errno.EINVAL  # which is Windows' word for it
+        return 0 if closed else say(str(error), 1)
 
 
-def end_output(error: OSError) -> int:
-    """Return the exit status for output that could not be written; a pipe that was closed is no failure."""
-    # What the interpreter still flushes at its exit must have somewhere to go.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if isinstance(error, BrokenPipeError) or error.errno == errno.EINVAL:  # which is what Windows says of one
-        return 0
-    return say(str(error), 1)
-
-
-def say(text: str, status: int = 0) -> int:
+def say(text: str, status: int = 0, keep: str = "") -> int:
     """Write a line to standard error, if there is one, and return the status."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
-            print(f"edgee: {printable(text, keep='')}", file=sys.stderr, flush=True)
+            print(f"edgee: {printable(text, keep)}", file=sys.stderr, flush=True)
     return status
 
 
@@ -1733,12 +1803,20 @@ def printable(text: str, keep: str = "\n\t") -> str:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     import argparse
 
-    spec = globals().get("__spec__")
-    name = f"python -m {spec.name}" if spec else f"python {sys.argv[0]}"
+    def fail(message: str) -> None:
+        hint = ", as in -o temperature 0.2" if "-o/--option" in message else ""
+        raise ValueError(f"{message}{hint}; see {name} --help")
+
+    spec, name = globals().get("__spec__"), f"python {sys.argv[0]}"
+    if spec:
+        name = f"python -m {spec.name}"
+    elif os.sep in sys.argv[0] and os.access(sys.argv[0], os.X_OK):
+        name = sys.argv[0]
     parser = argparse.ArgumentParser(
         prog=name, usage=_USAGE.format(name), formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_ENDING,
         description="Stream an answer from the Edgee AI Gateway to standard output.",
     )  # fmt: skip
+    parser.error = fail  # type: ignore[assignment,method-assign]  # which writes to standard error unasked
     add = parser.add_argument
     add("prompt", nargs="*", help="what to ask; text on standard input is put before it")
     add("-m", "--model", help=f"else EDGEE_MODEL, else {_MODEL}")
@@ -1746,167 +1824,185 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("-t", "--tag", action="append", default=[], help="a tag for the gateway's analytics; may be repeated")
     add("-o", "--option", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
         help="any other field of the request, VALUE as JSON, else as text; may be repeated")  # fmt: skip
-    add("--input", metavar="FILE", help="a JSON file, or - for standard input, with a whole input object")
+    add("--input", metavar="FILE", help="a JSON file, or -, with a whole input object or a list of messages")
     add("--json", action="store_true", help="print the JSON of each chunk, a line each")
     add("--no-stream", action="store_true", help="wait for the whole answer")
     add("--usage", action="store_true", help="end with a line on tokens, savings and time")
     add("--models", action="store_true", help="list the gateway's models")
-    add("-H", "--header", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a header to send")
+    add("-H", "--header", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="a header to send; may be repeated")  # fmt: skip
     add("--base-url", metavar="URL", help=f"else EDGEE_BASE_URL, else {_BASE_URL}")
     add("--timeout", type=float, metavar="SECONDS", help="the longest wait for the answer, and for each next event")
     add("--demo", action="store_true", help="ask a small gateway inside this process")
     add("--version", action="version", version=f"edgee {__version__}")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    arguments.first_steps = _FIRST_STEPS.format(usage=_USAGE.format(name), name=name)
+    return arguments
 
 
-def run_command(arguments: argparse.Namespace) -> int:
-    output: Any = sys.stdout
-    if hasattr(output, "reconfigure"):
-        output.reconfigure(errors="replace")  # text that a terminal cannot show is no reason to crash
-    body: dict[str, Any] = {}
+def run_command(argv: list[str] | None) -> int:
+    """Read what was asked for, and then ask; return the exit status."""
     try:
+        arguments = parse_arguments(argv)
+        if not (arguments.prompt or arguments.input or arguments.models or arguments.demo) and no_input():
+            return say(f"{_NOTHING_TO_ASK}\n{arguments.first_steps}", 2, keep="\n")
         edgee = make_client(arguments)
+        body: dict[str, Any] = {}
         if not arguments.models:
             body = read_question(arguments)
             build_body(body["model"], body, True)
-    except (ValueError, TypeError, OSError) as error:
-        hint = ": export EDGEE_API_KEY=…, or try --demo" if "EDGEE_API_KEY" in str(error) else ""
-        return say(f"{error}{hint}", 2)
+    except SystemExit as error:  # of --help and --version
+        return int(error.code or 0)
+    except (ValueError, TypeError) as error:
+        return say(str(error), 2)
+    output: Any = sys.stdout
+    if hasattr(output, "reconfigure"):  # text that a terminal cannot show is no reason to crash
+        plain = output.isatty() or os.environ.get("PYTHONIOENCODING")
+        output.reconfigure(encoding=None if plain else "utf-8", errors="replace")
+    show = printable if output.isatty() and not arguments.json else str
     with edgee:
         if arguments.models:
-            print("".join(f"{model.id}\n" for model in edgee.models()), end="", flush=True)
+            print("".join(f"{show(str(model.id))}\n" for model in edgee.models()), end="")
         else:
-            ask(edgee, body, arguments)
+            print_answer(edgee, body, arguments, show)
     return 0
 
 
 def make_client(arguments: argparse.Namespace) -> Edgee:
     config = EdgeeConfig(None, arguments.base_url, arguments.timeout, None, dict(arguments.header))
     if not arguments.demo:
+        if not os.environ.get("EDGEE_API_KEY"):
+            raise ValueError("EDGEE_API_KEY is not set: export EDGEE_API_KEY=…, or try --demo")
         return Edgee(config)
-    require(not arguments.base_url, ValueError, "--demo has a gateway of its own: leave --base-url out")
+    if arguments.base_url:
+        raise ValueError("--demo has a gateway of its own: leave --base-url out")
     config.api_key, config.base_url = "demo", start_demo_gateway()
     edgee = Edgee(config)
-    edgee.proxies = {}
+    edgee._transport.proxies = {}
     say("this is a demo; the answer comes from this process, and from no model")
     return edgee
 
 
 def read_question(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the input object, with its model, that the arguments, the file and standard input amount to."""
-    piped = read_standard_input()
+    piped = "" if no_input() else read_standard_input()
     body: dict[str, Any] = {}
     if arguments.input:
         body = read_input_file(arguments.input, piped)
         piped = "" if arguments.input == "-" else piped
     prompt = "\n\n".join(text for text in (piped, " ".join(arguments.prompt)) if text.strip())
-    require(prompt or arguments.input, ValueError, "nothing to ask: give a prompt, or text on standard input")
+    if not prompt and not arguments.input:
+        if not arguments.demo:
+            raise ValueError(_NOTHING_TO_ASK)
+        prompt = "Tell me a story"
     for name, value in arguments.option:
-        require("=" not in name, ValueError, f"-o takes a KEY and a VALUE: -o {name.replace('=', ' ', 1)}")
-        taken = name in ("messages", "model", "stream")
-        require(not taken, ValueError, f"-o {name} is not possible: see --input, --model and --no-stream")
+        if "=" in name:
+            raise ValueError(f"-o takes a KEY and a VALUE: -o {name.replace('=', ' ', 1)}")
+        if name in ("messages", "model", "stream"):
+            raise ValueError(f"-o {name} is not possible: see --input, --model and --no-stream")
         try:
             body[name] = json.loads(value)
         except (ValueError, RecursionError):
             body[name] = value
+    for name in ("messages", "tags"):
+        if not isinstance(body.get(name) or [], list):
+            raise TypeError(f"{name} must be a list, not {type(body[name]).__name__}")
     system = [{"role": "system", "content": arguments.system}] if arguments.system else []
     user = [{"role": "user", "content": prompt}] if prompt else []
-    body["messages"] = system + list_member(body, "messages") + user
+    body["messages"] = [*system, *(body.get("messages") or []), *user]
     if arguments.tag:
-        body["tags"] = list_member(body, "tags") + arguments.tag
+        body["tags"] = [*(body.get("tags") or []), *arguments.tag]
     if arguments.usage and not arguments.no_stream:
-        body["stream_options"] = {"include_usage": True, **(body.get("stream_options") or {})}
+        body["stream_options"] = {"include_usage": True, **as_object(body.get("stream_options"))}
     body["model"] = arguments.model or body.get("model") or os.environ.get("EDGEE_MODEL") or _MODEL
     return body
 
 
+def no_input() -> bool:
+    """Whether standard input is somebody at a terminal, or nothing."""
+    return sys.stdin is None or sys.stdin.isatty()
+
+
 def read_standard_input() -> str:
-    if sys.stdin is None or sys.stdin.isatty():
-        return ""
+    source: Any = getattr(sys.stdin, "buffer", sys.stdin)
+    timer = threading.Timer(_SILENCE_SECONDS, say, ["waiting for standard input; < /dev/null if there is none"])
+    timer.daemon = True
+    timer.start()
     try:
-        return sys.stdin.buffer.read().decode("utf-8-sig").rstrip()
+        start = source.read(1)
+        timer.cancel()
+        text = start + source.read()
+        return str(text.decode("utf-8-sig") if isinstance(text, bytes) else text).rstrip()
     except UnicodeDecodeError:
         raise ValueError("standard input is not UTF-8 text") from None
+    finally:
+        timer.cancel()
 
 
 def read_input_file(name: str, piped: str) -> dict[str, Any]:
-    text = piped
-    if name != "-":
-        with open(name, encoding="utf-8-sig") as file:
-            text = file.read()
+    """Return the input object in a file, or in the text that was piped."""
     try:
+        text = piped
+        if name != "-":
+            with open(name, encoding="utf-8-sig") as file:
+                text = file.read()
         asked: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:  # which says line and column
+    except (ValueError, RecursionError, OSError) as error:  # which says line and column
         raise ValueError(f"--input {name}: {error}") from None
-    require(is_a(asked, dict, list), ValueError, f"--input {name} holds no object and no list of messages")
-    return {"messages": asked} if is_list(asked) else dict(asked)
+    if not isinstance(asked, (dict, list)):
+        raise ValueError(f"--input {name} holds no object and no list of messages")
+    return {"messages": asked} if isinstance(asked, list) else asked
 
 
-def list_member(body: dict[str, Any], name: str) -> list[Any]:
-    value: Any = body.get(name) or []
-    require(is_a(value, list), TypeError, f"{name} must be a list, not {type(value).__name__}")
-    return [*value]
-
-
-def ask(edgee: Edgee, body: dict[str, Any], arguments: argparse.Namespace) -> None:
-    """Print an answer, and then what else there is to say about it."""
-    start, first_text = time.monotonic(), None
-    show = printable if sys.stdout is not None and sys.stdout.isatty() and not arguments.json else str
-    if arguments.no_stream:
-        response = edgee.send(body["model"], body)
-        text = json.dumps(response.raw) if arguments.json else show(response.text or "")
-        if text:
-            print(text, end="" if text.endswith("\n") else "\n", flush=True)
-    else:
-        telling: list[StreamChunk] = []  # the first chunk, and those that are more than text
-        last_text = "\n"
-        joined = codecs.getincrementaldecoder("utf-16-le")("surrogatepass").decode  # of split surrogate pairs
-        try:
-            for chunk in edgee.stream(body["model"], body):
-                if chunk.text and first_text is None:
-                    first_text = time.monotonic() - start
-                ours = bool(chunk.text and not chunk.choices[0].index)
-                more = chunk.finish_reason or chunk.usage or chunk.compression or chunk.tool_calls
-                if more or not ours or not telling:
-                    telling.append(chunk)
-                if arguments.json:
-                    print(json.dumps(chunk.raw), flush=True)
-                elif ours:
-                    text = joined(str(chunk.text).encode("utf-16-le", "surrogatepass"))
-                    last_text = text or last_text
-                    print(show(text), end="", flush=True)
-        finally:
-            half = joined(b"", True)
-            if half or not last_text.endswith("\n"):
-                print(half, flush=True)
-        response = SendResponse.from_chunks(telling)
-    report(response, arguments.json)
-    if arguments.usage:
-        say(usage_line(response, body["model"], first_text, time.monotonic() - start))
-
-
-def report(response: SendResponse, printed: bool) -> None:
-    """Print the tool calls, unless they were `printed` as JSON, and warn of an answer that is not all there."""
-    for call in [] if printed else response.tool_calls or []:
-        print(json.dumps(call), flush=True)
-    for choice in response.choices:
-        if choice.finish_reason not in ("stop", "tool_calls", "function_call", None):
-            say(f"warning: the answer may not be whole: {choice.finish_reason}")
-    if len(response.choices) > 1 and not printed:
+def print_answer(edgee: Edgee, body: dict[str, Any], arguments: argparse.Namespace, show: Any) -> None:
+    """Print an answer as it comes, and then what else there is to say about it; keep no more of it than that."""
+    start, first_text, last_text, model = time.monotonic(), 0.0, "\n", body["model"]
+    usage: Usage | None = None
+    compression: Compression | None = None
+    reasons: dict[int, Any] = {}
+    pieces: list[dict[str, Any]] = []
+    joined = codecs.getincrementaldecoder("utf-16-le")("surrogatepass").decode  # of split surrogate pairs
+    answer: Any = [edgee.send(model, body)] if arguments.no_stream else edgee.stream(model, body)
+    try:
+        for chunk in answer:
+            usage, compression, model = chunk.usage or usage, chunk.compression or compression, chunk.model or model
+            for choice in chunk.choices:
+                reasons[choice.index] = choice.finish_reason or reasons.get(choice.index)
+            if arguments.json:
+                print(json.dumps(chunk.raw), flush=True)
+            if chunk.choices and (arguments.no_stream or chunk.choices[0].index == 0):
+                pieces.extend(chunk.tool_calls or ())
+                if chunk.text:
+                    first_text = first_text or time.monotonic() - start
+                    last_text = joined(chunk.text.encode("utf-16-le", "surrogatepass"))
+                    print("" if arguments.json else show(last_text), end="", flush=True)
+    finally:
+        half = joined(b"", True)
+        if not arguments.json and (half or not last_text.endswith("\n")):
+            print(half, flush=True)
+    for call in [] if arguments.json else merge_tool_calls(pieces):
+        print(show(json.dumps(call)), flush=True)
+    for reason in reasons.values():
+        if reason not in ("stop", "tool_calls", "function_call", None):
+            say(f"warning: the answer may not be whole: {one_line(str(reason), '')}")
+    if len(reasons) > 1 and not arguments.json:
         say("warning: there is more than one choice; --json prints them all")
+    if arguments.usage:
+        say(usage_line(one_line(str(model), "")[:40], usage, compression, first_text, time.monotonic() - start))
 
 
-def usage_line(response: SendResponse, model: str, first_text: float | None, seconds: float) -> str:
+def usage_line(
+    model: str, usage: Usage | None, compression: Compression | None, first_text: float, seconds: float
+) -> str:
     """Return the line that --usage asks for."""
-    usage, saved = response.usage, response.compression
-    tokens = "tokens not told"
+    parts = [model]
     if usage:
-        tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} = {usage.total_tokens} tokens"
-    parts = [str(response.model or model), f"finish reason {response.finish_reason}", tokens]
-    if saved:
-        parts.append(f"{saved.saved_tokens} tokens and ${saved.cost_savings / 1e6:.6f} saved")
-    if first_text is not None:
-        parts.append(f"first text after {first_text:.2f} s")
+        finer = ((usage.cached_tokens, "cached"), (usage.reasoning_tokens, "reasoning"))
+        told = ", ".join(f"{count} {name}" for count, name in finer if count)
+        parts.append(f"{usage.prompt_tokens}+{usage.completion_tokens} tokens" + (f" ({told})" if told else ""))
+    if compression:
+        parts.append(f"saved {compression.saved_tokens} (${compression.cost_savings / 1e6:.6f})")
+    parts.append(f"text after {first_text:.2f} s" if first_text else "no text")
     return ", ".join([*parts, f"{seconds:.2f} s in all"])
 
 
@@ -1927,16 +2023,15 @@ def start_demo_gateway() -> str:
 
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            words = f"You asked: {asked['messages'][-1]['content']}\n\n{_DEMO_ANSWER}".split(" ")
-            usage = {"prompt_tokens": 8, "completion_tokens": len(words), "total_tokens": 8 + len(words)}
-            if asked.get("stream"):
-                texts = [words[0], *(f" {word}" for word in words[1:])]
-                choices: list[Any] = [{"index": 0, "delta": {"role": "assistant", "content": text}} for text in texts]
-                choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
-            else:
-                message = {"role": "assistant", "content": " ".join(words)}
+            prompt = as_object(asked["messages"][-1]).get("content")
+            words = re.findall(r"\S+\s*", f"You asked: {prompt}\n\n{_DEMO_ANSWER}")
+            choices: list[Any] = [{"index": 0, "delta": {"role": "assistant", "content": word}} for word in words]
+            choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+            if not asked.get("stream"):
+                message = {"role": "assistant", "content": "".join(words)}
                 choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-            documents = [{"id": "demo-1", "model": asked["model"], "choices": [choice]} for choice in choices]
+            documents: list[Any] = [{"id": "demo-1", "model": asked["model"], "choices": [one]} for one in choices]
+            usage = {"prompt_tokens": 8, "completion_tokens": len(words), "total_tokens": 8 + len(words)}
             documents[-1]["usage"] = usage
             texts = [json.dumps(document) for document in documents]
             if asked.get("stream"):
