@@ -1170,18 +1170,15 @@ class _Connection:
         self.remaining -= len(block)
         return block
 
-    def has_ended(self) -> bool:
-        """Whether the body was read to the end that its framing announced."""
-        return self.remaining == 0 and not self.chunked
-
     def read_excerpt(self, call: _Call) -> str:
         """Return the start of a body that is only there to be shown, or as much of it as comes soon."""
-        body, block = bytearray(), b" "
+        body = bytearray()
         call.begin_wait("answer", min(call.timeout, _CONNECT_SECONDS))
         with contextlib.suppress(OSError):  # what the status or the content type says is news enough
-            while block and len(body) < _ERROR_BODY_BYTES:
-                block = self.read_block()
+            for block in iter(self.read_block, b""):
                 body += block
+                if len(body) >= _ERROR_BODY_BYTES:
+                    break
         return body[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
 
     def is_reusable(self, limit: _Call) -> bool:
@@ -1337,10 +1334,12 @@ class _Transport:
             if proxy and secure:
                 open_tunnel(call, wire, proxy, url.netloc if url.port else f"{url.netloc}:443")
             if secure:
-                wire.sock = self._tls_context().wrap_socket(
+                with self._locked():
+                    self._context = self._context or make_tls_context()
+                wire.sock = self._context.wrap_socket(
                     wire.sock, server_hostname=url.hostname, do_handshake_on_connect=False
-                )  # and after that, for end() to find it
-                wire.within(wire.sock.do_handshake)
+                )
+                wire.within(wire.sock.do_handshake)  # only now, when end() can find the socket
         except NetworkError:
             raise
         except (OSError, UnicodeError) as error:
@@ -1348,11 +1347,6 @@ class _Transport:
         call.where = request.host
         call.connection = _Connection(wire, None if secure else proxy)
         return call.connection
-
-    def _tls_context(self) -> ssl.SSLContext:
-        with self._locked():
-            self._context = self._context or make_tls_context()
-            return self._context
 
 
 def hang_up(connections: list[_Connection]) -> None:
@@ -1482,7 +1476,7 @@ def check_answer(connection: _Connection, call: _Call, status: int, reason: str)
             raise ProtocolError(f"the answer is encoded as {encoding}, which was not asked for")
         return
     text = connection.read_excerpt(call) if readable else ""
-    connection.whole = connection.keeps and connection.has_ended()
+    connection.whole = connection.keeps and connection.remaining == 0 and not connection.chunked
     hint = ""
     if status < 400:
         target = one_line(headers.get("location", "nowhere"), key)
@@ -1529,19 +1523,18 @@ def read_chunks(connection: _Connection, call: _Call, streamed: bool) -> Iterato
 
 def read_events(connection: _Connection, call: _Call) -> Iterator[tuple[str, str]]:
     """Yield the events of an answer; if it breaks or is cut, raise that after the last event that is whole."""
-    parser, block = EventStreamParser(), b" "
+    parser = EventStreamParser()
     failure: NetworkError | None = None
     call.begin_wait("event", call.timeout)
-    while block:
-        try:
-            block = connection.read_block()
-        except OSError as error:
-            failure, block = network_error(error, call), b""
-            failure.__cause__ = error
-        events = parser.feed(block)
-        if events:
-            yield from events
-            call.begun = None  # begins anew; comments and keep-alive bytes do not prolong it
+    try:
+        for block in iter(connection.read_block, b""):
+            events = parser.feed(block)
+            if events:
+                yield from events
+                call.begun = None  # begins anew; comments and keep-alive bytes do not prolong it
+    except OSError as error:
+        failure = network_error(error, call)
+        failure.__cause__ = error
     dangling = bytes(parser.unended).strip()[:1]
     last = parser.finish()
     if last and (type(parse_json(last[1])) is dict or last[1].strip() == "[DONE]"):
@@ -1554,12 +1547,10 @@ def read_events(connection: _Connection, call: _Call) -> Iterator[tuple[str, str
 
 def read_document(connection: _Connection, call: _Call) -> Iterator[tuple[str, str]]:
     """Yield a JSON answer as the one event that it is."""
-    body, block = bytearray(), b" "
+    body, framed = bytearray(), connection.chunked or connection.remaining is not None
     call.begin_wait("whole answer", call.timeout)
-    framed = connection.chunked or connection.remaining is not None
     try:
-        while block:
-            block = connection.read_block()
+        for block in iter(connection.read_block, b""):
             body += block
             if len(body) > _EVENT_BYTES:
                 raise ProtocolError(f"the answer is longer than {_EVENT_BYTES >> 20} MiB")
