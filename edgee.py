@@ -649,7 +649,7 @@ def parse_json(text: str) -> Any:
 def merge_chunks(chunks: Iterable[StreamChunk]) -> dict[str, Any]:
     """Return the JSON of the response that chunks amount to."""
     merged: dict[str, Any] = {}
-    choices: dict[int, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {}  # by index: pieces, and their deltas
+    choices: dict[int, list[dict[str, Any]]] = {}
     for chunk in chunks:
         raw = chunk.raw or {**asdict(chunk), "raw": None, "headers": None}
         for name, value in raw.items():
@@ -658,25 +658,25 @@ def merge_chunks(chunks: Iterable[StreamChunk]) -> dict[str, Any]:
             elif value is not None and name != "choices":
                 merged[name] = value or merged.get(name, value)
         for index, choice in indexed_choices(raw):
-            pieces, deltas = choices.setdefault(index, ([], []))
-            pieces.append({**choice, "delta": None, "message": None})
-            deltas.append(choice_message(choice, message_member(chunk.headers)))
+            delta = choice_message(choice, message_member(chunk.headers))
+            choices.setdefault(index, []).append({**choice, "delta": delta, "message": None})
     if merged.get("object") == "chat.completion.chunk":
         merged["object"] = "chat.completion"
     try:
-        merged["choices"] = [merge_choice(index, *choices[index]) for index in sorted(choices)]
+        merged["choices"] = [merge_choice(index, choices[index]) for index in sorted(choices)]
     except RecursionError:
         raise ProtocolError("the answer is nested too deep to be merged") from None
     return merged
 
 
-def merge_choice(index: int, pieces: list[dict[str, Any]], deltas: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a response's choice from those of its chunks and their deltas."""
-    message = {"role": "assistant", "content": None, **merge_objects("delta", deltas)}
+def merge_choice(index: int, pieces: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a response's choice from those of its chunks."""
+    choice = merge_objects("choice", pieces)
+    message = {"role": "assistant", "content": None, **choice.pop("delta")}
     message["role"] = message["role"] or "assistant"
     if not message.get("tool_calls", True):  # which an API refuses, sent back
         del message["tool_calls"]
-    return {"finish_reason": None, **merge_objects("choice", pieces), "index": index, "message": message}
+    return {"finish_reason": None, **choice, "index": index, "message": message}
 
 
 def merge_objects(holder: str, pieces: list[dict[str, Any]]) -> dict[str, Any]:
