@@ -11,11 +11,13 @@
     response = edgee.send("openai/gpt-5.2", {"messages": [{"role": "user", "content": "Hi"}], "temperature": 0})
     print(response.text, response.usage)
 
+With asyncio: `async for chunk in edgee.astream(…)` and `await edgee.asend(…)`.
 On a command line: python -m edgee "Tell me a story"; with --demo it needs no key and no network.
 What goes wrong once a request is under way is an EdgeeError, which is a RuntimeError; a wrong argument is a
 ValueError or a TypeError, raised by the call itself before anything is sent.
 
-Licence: not stated yet; ask the owner before you redistribute this file.
+Licence: the owner has not stated one yet, and until then no right to use or redistribute this file is given: ask the
+owner first.
 """
 
 from __future__ import annotations
@@ -106,9 +108,9 @@ _FRAMING_HEADERS = frozenset({"connection", "content-length", "host", "transfer-
 class EdgeeConfig:
     """Settings of a client. What is None comes from the environment, else it is the default.
 
-    api_key: else EDGEE_API_KEY. base_url: else EDGEE_BASE_URL, else https://edgee.io. timeout: seconds to wait
-    for the answer to begin and then for each next event, else 600. max_retries: else 2. headers: sent with every
-    request.
+    api_key: else EDGEE_API_KEY. base_url: else EDGEE_BASE_URL, else https://edgee.io. timeout: seconds to wait, in each
+    attempt, for the answer to begin and then for each next event, at most 10 of them to connect; else 600. max_retries:
+    how often a request may be sent again; else 2. headers: sent with every request.
     """
 
     api_key: str | None = field(default=None, repr=False)
@@ -146,7 +148,10 @@ class ToolCall:
 
 @dataclass
 class Message:
-    """A message of a conversation; `role` is "system", "user", "assistant", "tool", …"""
+    """A message of a conversation; `role` is "system", "user", "assistant", "tool", …
+
+    content: text, or a list of parts (text, images). tool_call_id: of the call whose result a "tool" message holds.
+    """
 
     role: str
     content: str | list[dict[str, Any]] | None = None
@@ -159,7 +164,9 @@ class Message:
 class InputObject:
     """What to ask. A field that is None is not sent; `extra_body` (temperature, …) is merged in last.
 
-    tool_result_trimming, tool_surface_reduction and output_brevity override the settings of the API key.
+    tags: for the gateway's analytics. compression_model: "claude", "codex", "opencode" or "cursor", a bundle of ways to
+    compress. tool_result_trimming, tool_surface_reduction and output_brevity, True or False, override the settings of
+    the API key.
     """
 
     messages: Sequence[Message | dict[str, Any]]
@@ -239,7 +246,11 @@ class StreamChoice:
 
 @dataclass
 class StreamChunk:
-    """One event of a streamed answer (stream method, StreamChunk). `headers` are those of the whole response."""
+    """One event of a streamed answer. `choices` is mostly one; a chunk that only carries `usage` may have none.
+
+    raw: the event's JSON. headers: those of the whole response; X-Edgee-Provider and X-Edgee-Fallback-Used stand only
+    there.
+    """
 
     choices: list[StreamChoice]
     compression: Compression | None = None
@@ -287,7 +298,7 @@ class Choice:
 
 @dataclass
 class SendResponse:
-    """A whole answer. `headers` are those of its response."""
+    """A whole answer. `raw` is its JSON; `headers` are those of its response, as for a chunk."""
 
     choices: list[Choice]
     usage: Usage | None = None
@@ -386,7 +397,7 @@ class ProtocolError(EdgeeError):
     """What came is not a chat completion: bad JSON or framing, a wrong content type, an event of over 16 MiB."""
 
 
-class NetworkError(EdgeeError, OSError):
+class NetworkError(OSError, EdgeeError):  # in this order, or NetworkError.__new__() refuses, which Dask calls
     """The gateway could not be reached or the connection broke; __cause__ is the standard library's error.
 
     unanswered: whether not a byte of answer came, and none will, so that the request may be sent again.
@@ -1587,7 +1598,7 @@ def log(message: str, *values: object) -> None:
 
 
 class Edgee:
-    """A client of the Edgee AI Gateway, which may be shared between threads and event loops.
+    """A client of the Edgee AI Gateway, which may be shared between threads and event loops, but is not pickled.
 
     config: an API key, an EdgeeConfig, a dict with the same keys, or None to take all from the environment. Raises
     ValueError or TypeError if a setting is missing or wrong. Connections are kept for later requests until close(),
@@ -1634,7 +1645,7 @@ class Edgee:
 
         model: such as "openai/gpt-5.2". input: a prompt (str), a list of messages, an InputObject, or a dict with
         `messages` and any other field of the request's body, which is sent as it is. timeout: seconds to wait for the
-        answer, else the client's. headers: of this request; they win over the client's.
+        answer to begin, and then for its end; else the client's. headers: of this request; they win over the client's.
 
         Raises ValueError or TypeError for a wrong argument; APIError, NetworkError or ProtocolError if there is no
         answer.
@@ -1646,7 +1657,7 @@ class Edgee:
         return parse_response(chunk.raw, chunk.headers)
 
     def stream(self, model: str, input: Input, *, timeout: Seconds = None, headers: HeadersToSend = None) -> Chunks:
-        """Ask for a completion; yield its chunks as they arrive (the stream method).
+        """Ask for a completion; return a generator of its chunks, as they arrive.
 
         Arguments as for send(); timeout: seconds to wait for the answer to begin, and then for each next event.
         Nothing is sent before the first chunk is asked for. Closing or dropping the generator frees its connection.
