@@ -1221,6 +1221,7 @@ class _Transport:
     def _begin(self) -> None:
         self._process = os.getpid()
         self._lock = threading.RLock()  # reentrant, for the garbage collector may close a generator at any moment
+        self._context_lock = threading.Lock()
         self._calls: weakref.WeakSet[_Call] = weakref.WeakSet()
 
     def _locked(self) -> Any:
@@ -1234,7 +1235,9 @@ class _Transport:
         """End one call, or all of them and what is idle."""
         with self._locked():  # or the connection might be another call's by now
             for running in [call] if call else [*self._calls]:
-                running.end()
+                running.ended.set()
+                if running in self._calls:  # else it has not begun, or is the parent's of this process
+                    running.end()
             if not call:
                 hang_up(self._idle)
 
@@ -1345,7 +1348,7 @@ class _Transport:
             if proxy and secure:
                 open_tunnel(call, wire, proxy, url.netloc if url.port else f"{url.netloc}:443")
             if secure:
-                with self._locked():
+                with self._context_lock:  # of its own, for event loops take the other and must not wait
                     self._context = self._context or make_tls_context()
                 wire.sock = self._context.wrap_socket(
                     wire.sock, server_hostname=url.hostname, do_handshake_on_connect=False
@@ -1705,8 +1708,10 @@ class Edgee:
         waiting = False
 
         def tell(outcome: Any) -> None:
+            nonlocal waiting
             outcomes.append(outcome)
             if waiting:  # waking the loop costs more than a chunk
+                waiting = False
                 with contextlib.suppress(RuntimeError):  # it has ended
                     loop.call_soon_threadsafe(arrived.set)
 
@@ -1715,21 +1720,21 @@ class Edgee:
                 with contextlib.closing(chunks):
                     for chunk in chunks:
                         tell(chunk)
-                        room.acquire()
-                        if call.ended.is_set():
-                            break
+                        while not call.ended.is_set() and not room.acquire(timeout=_LOOK_SECONDS):
+                            pass
                 tell(None)
             except BaseException as error:
                 tell(error)
 
-        threading.Thread(target=contextvars.copy_context().run, args=[read], name="edgee", daemon=True).start()
+        thread = threading.Thread(target=contextvars.copy_context().run, args=[read], name="edgee", daemon=True)
         try:
+            thread.start()
             while True:
-                waiting = True
                 while not outcomes:
-                    await arrived.wait()
                     arrived.clear()
-                waiting = False
+                    waiting = True
+                    if not outcomes:  # else the thread may not have seen that somebody waits
+                        await arrived.wait()
                 outcome = outcomes.popleft()
                 if not isinstance(outcome, StreamChunk):
                     break
