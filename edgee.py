@@ -844,6 +844,8 @@ def find_error(document: Any) -> tuple[str | int | None, str | None, int | None]
         told = (str(document.get(name)) for name in ("code", "status", "status_code"))
         status = next((int(number) for number in told if number in _ERROR_STATUSES), status)
         nested: list[Any] = [document.get(name) for name in ("error", "message", "detail", "msg")]
+        if type(nested[0]) is str:  # "Bad Request", beside a message that tells more
+            nested.append(nested.pop(0))
         document = next((value for value in nested if value and type(value) in (str, list, dict)), None)
     return code, document if isinstance(document, str) else None, status
 
