@@ -85,6 +85,7 @@ _STATUS_OF_CODE = {"provider_error": 502, "internal_error": 500}  # where this g
 _NO_CREDIT_CODES = ("usage_limit_exceeded", "insufficient_quota")
 _GAVE_UP_REASONS = ("error", "abort", "network_error", "insufficient_system_resource")
 _EVENT_BYTES, _BLOCK_BYTES, _ERROR_BODY_BYTES, _EXCERPT_CHARACTERS = 16 << 20, 64 << 10, 64 << 10, 500
+_FIELD_BYTES = len("data: ")
 _SEND_BYTES = 16 << 10  # at once: a TLS record, whose time-out is our own again after it
 _LINE_BYTES, _HEAD_LINES, _INTERIM_ANSWERS = 64 << 10, 100, 10  # the first two are http.client's
 _CHOICES = 1024
@@ -470,7 +471,8 @@ class EventStreamParser:
             for value in values:
                 self._data += value + b"\n"
             self.unended += rest
-            self._too_long |= len(self._data) + len(self.unended) > _EVENT_BYTES + len("data: ")
+            if len(self._data) + len(self.unended) > _EVENT_BYTES + _FIELD_BYTES:
+                self._too_long = True
             if self._too_long and not events:
                 raise ProtocolError(f"an event of the stream is longer than {_EVENT_BYTES >> 20} MiB")
         return events
@@ -1451,8 +1453,9 @@ def make_tls_context() -> ssl.SSLContext:
     try:
         context = ssl.create_default_context()
         context.set_alpn_protocols(["http/1.1"])
-        folder = ssl.get_default_verify_paths().capath
-        if not context.cert_store_stats()["x509_ca"] and not (folder and os.listdir(folder)):
+        system = ssl.get_default_verify_paths()  # asked first, for it takes a while to count certificates
+        has_store = system.cafile or (system.capath and os.listdir(system.capath))
+        if not has_store and not context.cert_store_stats()["x509_ca"]:
             with contextlib.suppress(ImportError):  # some Pythons for macOS come without certificates
                 context.load_verify_locations(importlib.import_module("certifi").where())
         return context
