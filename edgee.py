@@ -63,7 +63,7 @@ else:
     Any = object  # for whoever asks typing.get_type_hints() about the dataclasses
     TextByName = dict
 
-__version__ = "0.2.0.dev2"
+__version__ = "0.2.0"
 __all__ = [
     "APIError", "Choice", "Compression", "Edgee", "EdgeeConfig", "EdgeeError", "EventStreamParser",
     "FunctionDefinition", "InputObject", "Message", "Model", "NetworkError", "ProtocolError", "RequestTimeoutError",
@@ -1166,11 +1166,12 @@ class _Connection:
         """Return the next bytes of the body, none at its end (RFC 9112, 6.3 and 7.1); raise if that came too early."""
         if self.chunked and not self.remaining:
             # The line end behind a chunk is read with the next size, or an event would wait for it.
-            if self.remaining == 0 and self.reader.read(2) != b"\r\n":
+            if self.remaining == 0 and self.reader.read(2) not in (b"\r\n", b""):
                 raise ConnectionError("a chunk of it does not end where its size says")
-            size = re.match(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r?\n", self.reader.readline(_LINE_BYTES))
+            line = self.reader.readline(_LINE_BYTES)
+            size = re.match(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r?\n", line)
             if not size:
-                raise ConnectionError("the size of a chunk is missing or no number")
+                raise ConnectionError("a chunk of it has no size" if line else "the answer was cut")
             self.remaining = int(size[1], 16)
             if not self.remaining:
                 self.chunked = False
@@ -1181,7 +1182,7 @@ class _Connection:
             return self.reader.read1(_BLOCK_BYTES)
         block = self.reader.read1(self.remaining if self.remaining < _BLOCK_BYTES else _BLOCK_BYTES)
         if self.remaining and not block:
-            raise ConnectionResetError("the body is shorter than was announced")
+            raise ConnectionResetError("the answer was cut")
         self.remaining -= len(block)
         return block
 
@@ -1758,19 +1759,20 @@ class Edgee:
 # ---- The command line: the answer on standard output, all else on standard error -------------------------------------
 
 _USAGE = """
-  {0} "Tell me a story"
-  git diff | {0} "Write a commit message" --model openai/gpt-5.2
-  {0} --demo "Tell me a story"     (needs no key and no network)
-  {0} [options] [prompt ...]"""
+  %(prog)s "Tell me a story"
+  git diff | %(prog)s "Write a commit message" --model openai/gpt-5.2
+  %(prog)s --demo "Tell me a story"     (needs no key and no network)
+  %(prog)s [options] [prompt ...]"""
 _ENDING = """\
 environment: EDGEE_API_KEY, EDGEE_BASE_URL, EDGEE_MODEL, SSL_CERT_FILE,
 HTTPS_PROXY, HTTP_PROXY, NO_PROXY
 exit status: 0 done; 1 the gateway, the network or the stream failed;
 2 wrong usage; 130 interrupted"""
 _NOTHING_TO_ASK = "nothing to ask: give a prompt, or text on standard input"
-_FIRST_STEPS = """usage:{usage}
-to see an answer now, type:    {name} --demo
+_FIRST_STEPS = """
+{usage}to see an answer now, type:    {name} --demo
 to ask for a real one, first:  export EDGEE_API_KEY=…"""
+_CONTROL_CHARACTER = r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # but LF and TAB
 _SILENCE_SECONDS = 2.0
 _DEMO_SECONDS = 0.02  # between two words
 _DEMO_ANSWER = """Once there was a file that was all there was to a client. Whoever was to trust it read it over a \
@@ -1785,39 +1787,49 @@ def main(argv: list[str] | None = None) -> int:
     if sys.stdout is None:
         return say("there is no standard output", 1)
     try:
-        status = run_command(argv)
+        status = 0
+        with contextlib.suppress(SystemExit):  # of --help and --version
+            status = run_command(argv)
         print(end="", flush=True)
         return status
     except EdgeeError as error:
         return say(str(error), 1)
     except KeyboardInterrupt:
         return 130
-    except OSError as error:  # of standard output; what the interpreter flushes at its exit must have somewhere to go
-        with contextlib.suppress(AttributeError, OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # of standard output
+        discard(sys.stdout)
         closed = isinstance(error, BrokenPipeError) or error.errno == errno.EINVAL  # which is Windows' word for it
         return 0 if closed else say(str(error), 1)
 
 
-def say(text: str, status: int = 0, keep: str = "") -> int:
-    """Write a line to standard error, if there is one, and return the status."""
+def say(text: str, status: int = 0, more: str = "") -> int:
+    """Write a line, and more if there is more, to standard error, if there is one; return the status."""
     if sys.stderr is not None:
-        with contextlib.suppress(OSError, ValueError):
-            print(f"edgee: {printable(text, keep)}", file=sys.stderr, flush=True)
+        line = text.replace("\n", " ")
+        try:
+            print(printable(f"edgee: {line}{more}"), file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            discard(sys.stderr)
     return status
 
 
-def printable(text: str, keep: str = "\n\t") -> str:
+def discard(stream: Any) -> None:
+    """Send a broken stream nowhere: what it holds is flushed when the interpreter ends, with noise and status 120."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def printable(text: str) -> str:
     """The text without what could control a terminal."""
-    return "".join(c if c.isprintable() or c in keep else "\ufffd" for c in text)
+    return re.sub(_CONTROL_CHARACTER, "\ufffd", text)
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     import argparse
 
     def fail(message: str) -> None:
         hint = ", as in -o temperature 0.2" if "-o/--option" in message else ""
-        raise ValueError(f"{message}{hint}; see {name} --help")
+        raise ValueError(f"{message}{hint}; see {parser.prog} --help")
 
     spec, name = globals().get("__spec__"), f"python {sys.argv[0]}"
     if spec:
@@ -1825,7 +1837,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     elif os.sep in sys.argv[0] and os.access(sys.argv[0], os.X_OK):
         name = sys.argv[0]
     parser = argparse.ArgumentParser(
-        prog=name, usage=_USAGE.format(name), formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_ENDING,
+        prog=name, usage=_USAGE, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_ENDING,
         description="Stream an answer from the Edgee AI Gateway to standard output.",
     )  # fmt: skip
     parser.error = fail  # type: ignore[assignment,method-assign]  # which writes to standard error unasked
@@ -1847,36 +1859,33 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--timeout", type=float, metavar="SECONDS", help="the longest wait for the answer, and for each next event")
     add("--demo", action="store_true", help="ask a small gateway inside this process")
     add("--version", action="version", version=f"edgee {__version__}")
-    arguments = parser.parse_args(argv)
-    arguments.first_steps = _FIRST_STEPS.format(usage=_USAGE.format(name), name=name)
-    return arguments
+    return parser
 
 
 def run_command(argv: list[str] | None) -> int:
-    """Read what was asked for, and then ask; return the exit status."""
-    try:
-        arguments = parse_arguments(argv)
-        if not (arguments.prompt or arguments.input or arguments.models or arguments.demo) and no_input():
-            return say(f"{_NOTHING_TO_ASK}\n{arguments.first_steps}", 2, keep="\n")
-        edgee = make_client(arguments)
-        body: dict[str, Any] = {}
-        if not arguments.models:
-            body = read_question(arguments)
-            build_body(body["model"], body, True)
-    except SystemExit as error:  # of --help and --version
-        return int(error.code or 0)
-    except (ValueError, TypeError) as error:
-        return say(str(error), 2)
+    """Read what was asked for, ask, and print what comes; return the exit status."""
     output: Any = sys.stdout
     if hasattr(output, "reconfigure"):  # text that a terminal cannot show is no reason to crash
         plain = output.isatty() or os.environ.get("PYTHONIOENCODING")
         output.reconfigure(encoding=None if plain else "utf-8", errors="replace")
+    try:
+        parser = make_parser()
+        arguments = parser.parse_args(argv)
+        options = read_options(arguments.option)
+        if not (arguments.prompt or arguments.input or arguments.models or arguments.demo) and no_input():
+            return say(_NOTHING_TO_ASK, 2, _FIRST_STEPS.format(usage=parser.format_usage(), name=parser.prog))
+        edgee = make_client(arguments)
+        body = {} if arguments.models else read_question(arguments, options)
+        # What is wrong in it is said now; it is sent when the first chunk is asked for.
+        chunks: Any = body and edgee._ask(body["model"], body, not arguments.no_stream, None, None)[1]
+    except (ValueError, TypeError) as error:
+        return say(str(error), 2)
     show = printable if output.isatty() and not arguments.json else str
     with edgee:
         if arguments.models:
             print("".join(f"{show(str(model.id))}\n" for model in edgee.models()), end="")
         else:
-            print_answer(edgee, body, arguments, show)
+            print_answer(chunks, body["model"], arguments, show)
     return 0
 
 
@@ -1895,7 +1904,22 @@ def make_client(arguments: argparse.Namespace) -> Edgee:
     return edgee
 
 
-def read_question(arguments: argparse.Namespace) -> dict[str, Any]:
+def read_options(options: list[list[str]]) -> dict[str, Any]:
+    """Return the fields of the request that -o asks for."""
+    asked: dict[str, Any] = {}
+    for name, value in options:
+        if "=" in name:
+            raise ValueError(f"-o takes a KEY and a VALUE: -o {name.replace('=', ' ', 1)}")
+        if name in ("messages", "model", "stream"):
+            raise ValueError(f"-o {name} is not possible: see --input, --model and --no-stream")
+        try:
+            asked[name] = json.loads(value)
+        except (ValueError, RecursionError):
+            asked[name] = value
+    return asked
+
+
+def read_question(arguments: argparse.Namespace, options: dict[str, Any]) -> dict[str, Any]:
     """Return the input object, with its model, that the arguments, the file and standard input amount to."""
     piped = "" if no_input() else read_standard_input()
     body: dict[str, Any] = {}
@@ -1907,15 +1931,7 @@ def read_question(arguments: argparse.Namespace) -> dict[str, Any]:
         if not arguments.demo:
             raise ValueError(_NOTHING_TO_ASK)
         prompt = "Tell me a story"
-    for name, value in arguments.option:
-        if "=" in name:
-            raise ValueError(f"-o takes a KEY and a VALUE: -o {name.replace('=', ' ', 1)}")
-        if name in ("messages", "model", "stream"):
-            raise ValueError(f"-o {name} is not possible: see --input, --model and --no-stream")
-        try:
-            body[name] = json.loads(value)
-        except (ValueError, RecursionError):
-            body[name] = value
+    body.update(options)
     for name in ("messages", "tags"):
         if not isinstance(body.get(name) or [], list):
             raise TypeError(f"{name} must be a list, not {type(body[name]).__name__}")
@@ -1942,13 +1958,13 @@ def read_standard_input() -> str:
     timer.start()
     try:
         start = source.read(1)
+    finally:
         timer.cancel()
-        text = start + source.read()
+    text = start + source.read()
+    try:
         return str(text.decode("utf-8-sig") if isinstance(text, bytes) else text).rstrip()
     except UnicodeDecodeError:
         raise ValueError("standard input is not UTF-8 text") from None
-    finally:
-        timer.cancel()
 
 
 def read_input_file(name: str, piped: str) -> dict[str, Any]:
@@ -1966,56 +1982,55 @@ def read_input_file(name: str, piped: str) -> dict[str, Any]:
     return {"messages": asked} if isinstance(asked, list) else asked
 
 
-def print_answer(edgee: Edgee, body: dict[str, Any], arguments: argparse.Namespace, show: Any) -> None:
+def print_answer(chunks: Chunks, model: str, arguments: argparse.Namespace, show: Any) -> None:
     """Print an answer as it comes, and then what else there is to say about it; keep no more of it than that."""
-    start, first_text, last_text, model = time.monotonic(), 0.0, "\n", body["model"]
-    usage: Usage | None = None
-    compression: Compression | None = None
+    start, first_text, last_text = time.monotonic(), 0.0, "\n"
+    seen = SendResponse([], model=model)
     reasons: dict[int, Any] = {}
-    pieces: list[dict[str, Any]] = []
+    calls: list[Any] = []  # the chunks that hold pieces of them
     joined = codecs.getincrementaldecoder("utf-16-le")("surrogatepass").decode  # of split surrogate pairs
-    answer: Any = [edgee.send(model, body)] if arguments.no_stream else edgee.stream(model, body)
     try:
-        for chunk in answer:
-            usage, compression, model = chunk.usage or usage, chunk.compression or compression, chunk.model or model
+        for chunk in chunks:
+            seen.model, seen.usage = chunk.model or seen.model, chunk.usage or seen.usage
+            seen.compression = chunk.compression or seen.compression
             for choice in chunk.choices:
                 reasons[choice.index] = choice.finish_reason or reasons.get(choice.index)
+            if chunk.text:
+                first_text = first_text or time.monotonic() - start
             if arguments.json:
                 print(json.dumps(chunk.raw), flush=True)
-            if chunk.choices and (arguments.no_stream or chunk.choices[0].index == 0):
-                pieces.extend(chunk.tool_calls or ())
-                if chunk.text:
-                    first_text = first_text or time.monotonic() - start
-                    last_text = joined(chunk.text.encode("utf-16-le", "surrogatepass"))
-                    print("" if arguments.json else show(last_text), end="", flush=True)
+            elif chunk.choices and chunk.choices[0].index == next(iter(reasons)):  # that of the first to come
+                calls.extend([chunk] if chunk.tool_calls else [])
+                text = joined((chunk.text or "").encode("utf-16-le", "surrogatepass"))
+                last_text = text or last_text
+                print(show(text), end="", flush=True)
     finally:
         half = joined(b"", True)
-        if not arguments.json and (half or not last_text.endswith("\n")):
-            print(half, flush=True)
-    for call in [] if arguments.json else merge_tool_calls(pieces):
+        if half or not last_text.endswith("\n"):
+            print(show(half), flush=True)
+    for call in SendResponse.from_chunks(calls).tool_calls or []:
         print(show(json.dumps(call)), flush=True)
     for reason in reasons.values():
         if reason not in ("stop", "tool_calls", "function_call", None):
-            say(f"warning: the answer may not be whole: {one_line(str(reason), '')}")
+            say(f"warning: the answer may not be whole: {one_line(str(reason), '')[:60]}")
     if len(reasons) > 1 and not arguments.json:
         say("warning: there is more than one choice; --json prints them all")
     if arguments.usage:
-        say(usage_line(one_line(str(model), "")[:40], usage, compression, first_text, time.monotonic() - start))
+        say(usage_line(seen, first_text, time.monotonic() - start))
 
 
-def usage_line(
-    model: str, usage: Usage | None, compression: Compression | None, first_text: float, seconds: float
-) -> str:
-    """Return the line that --usage asks for."""
-    parts = [model]
+def usage_line(seen: SendResponse, first_text: float, seconds: float) -> str:
+    """Return the line that --usage asks for, of some 100 characters; one of absurd numbers is cut."""
+    parts = [one_line(str(seen.model), "")[:32]]
+    usage, compression = seen.usage, seen.compression
     if usage:
+        parts.append(f"{usage.prompt_tokens}+{usage.completion_tokens} tokens")
         finer = ((usage.cached_tokens, "cached"), (usage.reasoning_tokens, "reasoning"))
-        told = ", ".join(f"{count} {name}" for count, name in finer if count)
-        parts.append(f"{usage.prompt_tokens}+{usage.completion_tokens} tokens" + (f" ({told})" if told else ""))
+        parts.extend(f"{count} {name}" for count, name in finer if count)
     if compression:
         parts.append(f"saved {compression.saved_tokens} (${compression.cost_savings / 1e6:.6f})")
     parts.append(f"text after {first_text:.2f} s" if first_text else "no text")
-    return ", ".join([*parts, f"{seconds:.2f} s in all"])
+    return ", ".join([*parts, f"{seconds:.2f} s in all"])[:140]
 
 
 def start_demo_gateway() -> str:
@@ -2024,8 +2039,6 @@ def start_demo_gateway() -> str:
     from socketserver import ThreadingTCPServer
 
     class DemoGateway(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
         def handle(self) -> None:
             with contextlib.suppress(ConnectionError):  # somebody has heard enough
                 super().handle()
@@ -2035,15 +2048,14 @@ def start_demo_gateway() -> str:
 
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            prompt = as_object(asked["messages"][-1]).get("content")
+            prompt = content_text(asked["messages"][-1].get("content"))
             words = re.findall(r"\S+\s*", f"You asked: {prompt}\n\n{_DEMO_ANSWER}")
-            choices: list[Any] = [{"index": 0, "delta": {"role": "assistant", "content": word}} for word in words]
-            choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
-            if not asked.get("stream"):
-                message = {"role": "assistant", "content": "".join(words)}
-                choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-            documents: list[Any] = [{"id": "demo-1", "model": asked["model"], "choices": [one]} for one in choices]
             usage = {"prompt_tokens": 8, "completion_tokens": len(words), "total_tokens": 8 + len(words)}
+            member, pieces = ("delta", words) if asked.get("stream") else ("message", ["".join(words)])
+            messages = [{"role": "assistant", "content": piece} for piece in pieces]
+            choices: list[Any] = [{"index": 0, member: message} for message in messages]
+            choices[-1]["finish_reason"] = "stop"
+            documents: list[Any] = [{"id": "demo-1", "model": asked["model"], "choices": [one]} for one in choices]
             documents[-1]["usage"] = usage
             texts = [json.dumps(document) for document in documents]
             if asked.get("stream"):
@@ -2054,10 +2066,9 @@ def start_demo_gateway() -> str:
         def answer(self, content_type: str, pieces: list[str]) -> None:
             self.send_response(200)
             self.send_header("Content-Type", content_type)
-            self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            for data in map(str.encode, [*pieces, ""]):
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+            for piece in pieces:
+                self.wfile.write(piece.encode())
                 time.sleep(_DEMO_SECONDS)
 
         def log_message(self, format: str, *args: Any) -> None:
