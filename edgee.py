@@ -908,7 +908,15 @@ def check_base_url(url: Any) -> str:
         raise TypeError(f"base_url must be a str, not {type(url).__name__}")
     # No %, which urllib.request would decode: the key would go to another host than the one that was checked.
     found = re.fullmatch(r"(?i:(https?)://)(\[[0-9a-fA-F:.]+\]|[^][/?#@:%\\]+)(?::([0-9]{0,5}))?(/[^?#@]*)?", url)
-    if not found or not re.fullmatch("[!-~]+", url) or not 0 < int(found[3] or 1) < 65536:
+    valid = found and re.fullmatch("[!-~]+", url) and 0 < int(found[3] or 1) < 65536
+    if found and found[2].startswith("["):
+        import ipaddress
+
+        try:
+            ipaddress.IPv6Address(found[2][1:-1])
+        except ValueError:
+            valid = False
+    if not found or not valid:
         raise ValueError("base_url must be http:// or https:// with a host, and have no user, query or fragment")
     scheme, host, port, path = found.groups("")
     default = "443" if scheme.lower() == "https" else "80"
@@ -1117,8 +1125,9 @@ class _Connection:
         for _ in range(_INTERIM_ANSWERS + 1):
             version, status, reason = self.read_head(key)
             if status >= 200:
-                self.frame_body(version, status)
-                self.headers = _Headers((redact(n, key), redact(v, key)) for n, v in self.headers.items())
+                if method != "CONNECT":  # whose answer has no body, whatever it says (RFC 9110, 9.3.6)
+                    self.frame_body(version, status)
+                self.headers = _Headers((redact(n, key.lower()), redact(v, key)) for n, v in self.headers.items())
                 return status, one_line(reason, key)
         raise ProtocolError(f"more than {_INTERIM_ANSWERS} interim answers came")
 
@@ -1190,11 +1199,14 @@ class _Connection:
         """Return the start of a body that is only there to be shown, or as much of it as comes soon."""
         body = bytearray()
         call.begin_wait("answer", min(call.timeout, _CONNECT_SECONDS))
-        with contextlib.suppress(OSError):  # what the status or the content type says is news enough
+        try:
             for block in iter(self.read_block, b""):
                 body += block
                 if len(body) >= _ERROR_BODY_BYTES:
                     break
+        except OSError as error:  # what the status or the content type says is news enough, but not of close()
+            if call.ended.is_set():
+                raise network_error(error, call) from error
         return body[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
 
     def is_reusable(self, limit: _Call) -> bool:
@@ -1224,10 +1236,10 @@ class _Transport:
         self._begin()
 
     def _begin(self) -> None:
-        self._process = os.getpid()
         self._lock = threading.RLock()  # reentrant, for the garbage collector may close a generator at any moment
         self._context_lock = threading.Lock()
         self._calls: weakref.WeakSet[_Call] = weakref.WeakSet()
+        self._process = os.getpid()
 
     def _locked(self) -> Any:
         """The lock. After a fork another one: the old may be held for ever, and the connections are the parent's."""
@@ -1309,7 +1321,8 @@ class _Transport:
             status, reason = connection.exchange_heads(request.get_method(), target, headers, request.data, call.key)
         except OSError as error:
             raise network_error(error, call) from error
-        log("%d %s, request id %s", status, reason, connection.headers.get("x-request-id"))
+        request_id = one_line(str(connection.headers.get("x-request-id")), call.key)
+        log("%d %s, request id %s", status, reason, request_id)
         check_answer(connection, call, status, reason)
         return connection
 
@@ -1317,7 +1330,7 @@ class _Transport:
 
     def _take(self, call: _Call) -> _Connection | None:
         """Give a call a kept connection that still lives, if there is one."""
-        limit = _Call(_DRAIN_SECONDS)  # for all that are looked at
+        limit = _Call(min(_DRAIN_SECONDS, call.timeout))  # for all that are looked at
         while True:
             with self._locked():
                 try:
@@ -1369,8 +1382,9 @@ class _Transport:
 
 
 def hang_up(connections: list[_Connection]) -> None:
-    while connections:
-        connections.pop().wire.close()
+    for connection in connections[:]:  # which a signal handler may close at the same time
+        connection.wire.close()
+    connections.clear()
 
 
 def open_socket(call: _Call, url: urllib.parse.SplitResult, port: int) -> _Wire:
@@ -1378,8 +1392,8 @@ def open_socket(call: _Call, url: urllib.parse.SplitResult, port: int) -> _Wire:
     call.left()
     addresses = socket.getaddrinfo(url.hostname, url.port or port, type=socket.SOCK_STREAM)
     for untried, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses):
-        call.wire = wire = _Wire(socket.socket(family, kind, protocol), call)
         try:
+            call.wire = wire = _Wire(socket.socket(family, kind, protocol), call)
             connect_socket(wire.sock, address, call, call.left() / untried)
             wire.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -1387,8 +1401,9 @@ def open_socket(call: _Call, url: urllib.parse.SplitResult, port: int) -> _Wire:
             if idle_option:
                 wire.sock.setsockopt(socket.IPPROTO_TCP, idle_option, _KEEPALIVE_SECONDS)
             return wire
-        except OSError:
-            wire.close()
+        except OSError:  # no such family here, perhaps
+            if call.wire:
+                call.wire.close()
             if untried == 1 or call.ended.is_set():
                 raise
     raise OSError("the host has no address")
@@ -1433,7 +1448,7 @@ def proxy_headers(proxy: urllib.parse.SplitResult) -> dict[str, str]:
     """Return the header by which a proxy knows its user, who needs no password."""
     if proxy.username is None:
         return {}
-    credentials = urllib.parse.unquote(f"{proxy.username}:{proxy.password or ''}").encode()
+    credentials = urllib.parse.unquote(f"{proxy.username}:{proxy.password or ''}").encode("utf-8", "surrogateescape")
     return {"Proxy-Authorization": f"Basic {base64.b64encode(credentials).decode()}"}
 
 
