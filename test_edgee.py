@@ -101,6 +101,20 @@ nRUrQXVUCQ==
 """
 
 
+# For 127.0.0.1, signed with the same key, and good in the year 2020 alone.
+EXPIRED = """\
+-----BEGIN CERTIFICATE-----
+MIIBSDCB8KADAgECAgEBMAoGCCqGSM49BAMCMAwxCjAIBgNVBAMMAXQwHhcNMjAw
+MTAxMDAwMDAwWhcNMjAwMTAyMDAwMDAwWjAMMQowCAYDVQQDDAF0MFkwEwYHKoZI
+zj0CAQYIKoZIzj0DAQcDQgAEbi9nMubPIP/8/pS1E1ChomR5r19v032n0fPhbR8h
+odbSipEGRqr3puVHTo6uq1pKE2IOeRvuDbu4xrpXeX/hM6NDMEEwHQYDVR0OBBYE
+FEhI5laECqTaERUKxPs5vHiHeyfdMA8GA1UdEwEB/wQFMAMBAf8wDwYDVR0RBAgw
+BocEfwAAATAKBggqhkjOPQQDAgNHADBEAiASqkM4tBp246qOGgkhWJKHZuyAFEd6
+4k2GVnXnPK82qAIgRg6HWcWtf4EjaNv1Axs1SRu5qwEnYhHNJuT45UAqoIE=
+-----END CERTIFICATE-----
+"""
+
+
 class Received(typing.NamedTuple):
     """A request as the gateway got it; header names are lower case."""
 
@@ -228,9 +242,9 @@ class Gateway:
 class Proxy(Gateway):
     """A forward proxy: `seen` is all that clients sent to it, `refusal` what it answers instead of serving."""
 
-    def __init__(self, refusal=None):
+    def __init__(self, refusal=None, opened=b"HTTP/1.1 200 Connection established\r\n\r\n"):
         self.seen = []
-        self.refusal = refusal
+        self.refusal, self.opened = refusal, opened
         super().__init__()
 
     def _serve(self, connection, number):
@@ -244,7 +258,7 @@ class Proxy(Gateway):
             host, port = (request.path if tunnel else request.headers["host"]).rsplit(":", 1)
             with socket.create_connection((host, int(port)), WAIT) as upstream:
                 self._sockets.add(upstream)
-                connection.sendall(head("200 Connection established")) if tunnel else upstream.sendall(request.raw)
+                connection.sendall(self.opened) if tunnel else upstream.sendall(request.raw)
                 self._start(self._pump, upstream.recv, connection)
                 self._pump(stream.read1, upstream)
 
@@ -1483,6 +1497,20 @@ class ErrorTest(unittest.TestCase):
                     shown = [*all_that_an_error_shows(got.error), *logs.output, output.getvalue()]
                     self.assertEqual([text for text in shown if KEY[:8] in text or escaped[:16] in text], [])
 
+    def test_the_log_has_no_control_characters_and_an_audit_hook_does_not_see_the_key(self):
+        def hear(name, arguments):
+            if hearing and name.startswith(("urllib", "http")):
+                seen.append(repr(arguments))
+
+        seen, hearing = [], [True]
+        if hasattr(sys, "addaudithook"):  # not on PyPy
+            sys.addaudithook(hear)
+        with self.assertLogs("edgee", "DEBUG") as logs:
+            ask(sized(COMPLETION, X_Request_Id="\x1b]0;pwned\x07"), method="send")
+        hearing.clear()
+        self.assertTrue("".join(logs.output).isprintable(), logs.output)
+        self.assertNotIn(KEY, "".join(seen))
+
     def test_errors_survive_pickle_and_copy(self):
         body = {"error": {"message": "No", "code": "c"}}
         refused = ask(sized(body, "429 Slow", Retry_After="90", X_Request_Id="r")).error
@@ -1643,21 +1671,6 @@ class TimeTest(unittest.TestCase):
                 self.assertEqual(got.told, "RequestTimeoutError: could not connect to black.hole: timed out")
                 self.assertEqual((tried, len(got.waits)), ([("192.0.2.1", share), ("192.0.2.2", share)] * 3, 2))
 
-    @mock.patch.dict(os.environ)
-    def test_a_server_that_only_accepts_cannot_hold_a_handshake_a_tunnel_or_an_upload(self):
-        with socket.create_server(("127.0.0.1", 0)) as silent:
-            host = f"127.0.0.1:{silent.getsockname()[1]}"
-            for name, url, proxy, prompt, problem in [
-                ("a handshake", f"https://{host}", "", "Hi", f"could not connect to {host}: timed out"),
-                ("an upload", f"http://{host}", "", "x" * (16 << 20), f"no answer from {host} within 0.2 s"),
-                ("a tunnel", "https://a.invalid", host, "Hi", f"could not connect to the proxy {host} that HTTPS_PROXY names: timed out"),
-            ]:  # fmt: skip
-                os.environ["HTTPS_PROXY"] = proxy
-                settings = {"api_key": KEY, "base_url": url, "max_retries": 0, "timeout": 0.2}
-                with self.subTest(name), Edgee(settings) as client:
-                    error = drain(client.stream("m", prompt))[1]
-                    self.assertEqual(told(error), f"RequestTimeoutError: {problem}")
-
     def test_a_time_out_of_the_network_is_a_connection_that_broke(self):
         def recv_into(sock, *arguments):
             if sock.getpeername()[1] == gateway.port:
@@ -1685,6 +1698,139 @@ class TimeTest(unittest.TestCase):
             if hasattr(socket, "TCP_KEEPIDLE"):
                 self.assertEqual(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60)
             generator.close()
+
+
+class Halting(Gateway):
+    """A server that takes the first byte, says something and then stops, until the test is over."""
+
+    def __init__(self, says):
+        self.says, self.stopped, self.over = says, threading.Event(), threading.Event()
+        super().__init__()
+        if says is None:  # it takes no connection, for its backlog is full
+            self.full = [socket.create_server(("127.0.0.1", 0), backlog=0), *(socket.socket() for _ in range(4))]
+            self.url = f"http://127.0.0.1:{self.full[0].getsockname()[1]}"
+            for one in self.full[1:]:
+                one.setblocking(False)
+                one.connect_ex(self.full[0].getsockname())
+
+    def _serve(self, connection, number):
+        with connection:
+            connection.recv(1)
+            connection.sendall(self.says)
+            self.stopped.set()
+            self.over.wait()
+
+    def __exit__(self, *error):
+        self.over.set()
+        super().__exit__(*error)
+        for one in self.full if self.says is None else []:
+            one.close()
+
+    def client(self, url, timeout):
+        client = Edgee(
+            {"api_key": KEY, "base_url": url.replace("HOST", self.url[7:]), "timeout": timeout, "max_retries": 0}
+        )
+        client._transport.proxies = {"https": self.url} if "HOST" not in url else {}  # as the environment would say
+        return client
+
+
+TO_SERVER, TO_PROXY = "http://HOST", "https://gateway.invalid"
+PROXY_SILENT = "could not connect to the proxy HOST that HTTPS_PROXY names: timed out"
+HALTS = [
+    # where it stops, what the server says before, the base URL, the error when time is up
+    ("TLS", b"", "https://HOST", "could not connect to HOST: timed out"),
+    ("CONNECT", b"", TO_PROXY, PROXY_SILENT),
+    ("half of CONNECT", b"HTTP/1.1 200 OK\r\nX:", TO_PROXY, PROXY_SILENT),
+    ("TLS behind CONNECT", head("200 OK"), TO_PROXY, PROXY_SILENT),
+    ("upload", b"", TO_SERVER, "no answer from HOST within 1 s"),
+    ("answer", b"", TO_SERVER, "no answer from HOST within 1 s"),
+    ("half a head", b"HTTP/1.1 200 OK\r\nX: y", TO_SERVER, "no answer from HOST within 1 s"),
+    ("interim answers", head("100 Continue") * 10, TO_SERVER, "no answer from HOST within 1 s"),
+    ("first event", STREAM_HEAD, TO_SERVER, "no event from HOST within 1 s"),
+    ("second event", STREAM_HEAD + in_chunks(event(chunk("a")), b"data: "), TO_SERVER, "no event from HOST within 1 s"),
+    ("JSON", sized(COMPLETION)[:-1], TO_SERVER, "no whole answer from HOST within 1 s"),
+    ("error body", head("400 No", Content_Length=9) + b"abc", TO_SERVER, "API error 400: abc"),
+    ("page", head(Content_Type="text/html") + b"abc", TO_SERVER, "the answer is text/html: abc; is base_url right?"),
+]  # fmt: skip
+if sys.platform == "linux":  # elsewhere a full backlog may refuse
+    HALTS.append(("connect", None, TO_SERVER, "could not connect to HOST: timed out"))
+
+
+class HaltTest(unittest.TestCase):
+    @staticmethod
+    def ask(client, name):
+        return drain(client.stream("m", "x" * (16 << 20) if name == "upload" else "Hi"))
+
+    def test_each_wait_ends_when_its_time_is_up(self):
+        """All of them at once; without a limit of its own each would last until the test is over."""
+
+        def wait(name, says, url, _):
+            with Halting(says) as gateway, gateway.client(url, 1) as client:
+                return self.ask(client, name), gateway.over.is_set(), gateway.url[7:]
+
+        results = [in_thread(lambda row=row: wait(*row)) for row in HALTS]
+        for (name, _, _, message), result in zip(HALTS, results):
+            with self.subTest(name):
+                (chunks, error), over, host = result()
+                self.assertEqual((text_of(chunks), over), ("a" * (name == "second event"), False))
+                self.assertTrue(str(error).startswith(message.replace("HOST", host)), error)
+                self.assertEqual(isinstance(error, RequestTimeoutError), name not in ("error body", "page"), error)
+
+    def test_close_ends_each_wait_at_once(self):
+        connect_socket = edgee.connect_socket
+
+        def connect(*arguments):
+            if says is None:
+                gateway.stopped.set()
+            return connect_socket(*arguments)
+
+        for name, says, url, _ in HALTS:
+            with self.subTest(name), Halting(says) as gateway, gateway.client(url, 600) as client:
+                with mock.patch.object(edgee, "connect_socket", connect):
+                    result = in_thread(lambda: self.ask(client, name))
+                    self.assertTrue(gateway.stopped.wait(WAIT))
+                    begun = time.monotonic()
+                    client.close()
+                    error = result()[1]
+                self.assertEqual(told(error), CLOSED)
+                self.assertLess(time.monotonic() - begun, 5)  # nothing else ends it within 10 s
+                self.assertEqual([call for call in client._transport._calls if call.wire], [])
+
+    def test_close_ends_the_wait_for_the_end_of_the_last_answer(self):
+        is_reusable, looking = edgee._Connection.is_reusable, threading.Event()
+
+        def look(connection, limit):
+            looking.set()
+            return is_reusable(connection, limit)
+
+        stop = threading.Event()
+        with Gateway([HELLO[:-5], lambda: stop.wait(4 * WAIT)]) as gateway, gateway.client(timeout=600) as client:
+            self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")
+            with mock.patch.object(edgee, "_DRAIN_SECONDS", 600), mock.patch.object(
+                edgee._Connection, "is_reusable", look
+            ):
+                result = in_thread(lambda: drain(client.stream("m", "Hi")))
+                self.assertTrue(looking.wait(WAIT))
+                client.close()
+                self.assertIs(type(result()[1]), StreamInterruptedError)
+            stop.set()
+            self.assertEqual(len(gateway.requests), 1)
+
+    def test_connecting_and_sending_are_part_of_the_time_that_an_answer_may_take(self):
+        """Virtual time: the first step takes 8 of 10 seconds, and the answer 3 more."""
+
+        def pass_time(seconds):
+            clock.now += seconds
+
+        def connect(*arguments):
+            connect_socket(*arguments)
+            pass_time(0 if sent else 8)
+
+        connect_socket = edgee.connect_socket
+        for sent in ([], [lambda: pass_time(8), head("100 Continue")]):
+            slow = mock.patch.object(edgee, "connect_socket", connect)
+            with slow, virtual_time() as clock, serving([*sent, lambda: pass_time(3), HANG], timeout=10) as (_, client):
+                self.assertIs(type(drain(results(client))[1]), RequestTimeoutError)
 
 
 class CloseTest(unittest.TestCase):
@@ -1798,6 +1944,41 @@ class TLSAndProxyTest(unittest.TestCase):
                     self.assertIsInstance(ask(HELLO, base_url=url, max_retries=0).error, NetworkError)
                 self.assertEqual([made[0][:2] for made in lookup.call_args_list], [expected])
 
+    def test_an_address_that_this_system_cannot_use_is_passed_over(self):
+        """Systems without IPv6 refuse its sockets; macOS refuses options of a socket that was closed already."""
+        for refused in ("__init__", "setsockopt"):
+
+            class Socket(socket.socket):
+                def __init__(self, family=-1, *arguments, **options):
+                    if family == socket.AF_INET6 and refused == "__init__":
+                        raise OSError("there is no such family")
+                    self.refuses = made.append(self) is None and family == socket.AF_INET6
+                    super().__init__(socket.AF_INET if self.refuses else family, *arguments, **options)
+
+                def setsockopt(self, *arguments):
+                    if self.refuses and refused == "setsockopt":
+                        raise OSError("invalid argument")
+                    super().setsockopt(*arguments)
+
+            made = []
+            with self.subTest(refused), Gateway(HELLO) as gateway:
+                addresses = [
+                    (family, socket.SOCK_STREAM, 6, "", ("127.0.0.1", gateway.port))
+                    for family in (socket.AF_INET6, socket.AF_INET)
+                ]
+                with mock.patch.object(socket, "getaddrinfo", lambda *_, **__: addresses), mock.patch.object(
+                    socket, "socket", Socket
+                ):
+                    with gateway.client(max_retries=0) as client:
+                        self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")
+            self.assertEqual([one.fileno() for one in made], [-1] * len(made))
+
+    def test_a_host_in_brackets_is_an_address_or_refused_at_once(self):
+        for host in ("[:::]", "[::1::2]", "[1.2.3.4]"):
+            with self.subTest(host), self.assertRaisesRegex(ValueError, "^base_url must be"):
+                Edgee({"api_key": KEY, "base_url": f"http://{host}"})
+        Edgee({"api_key": KEY, "base_url": "http://[::1]:80"})
+
     def test_a_proxy_that_is_none_is_a_network_error(self):
         for url, problem in BAD_PROXIES:
             os.environ["HTTP_PROXY"] = url
@@ -1822,6 +2003,29 @@ class TLSAndProxyTest(unittest.TestCase):
             self.assertEqual((waited.seconds, gateway.requests), ([], []))
             with environment, gateway.client() as client:
                 self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")
+
+    def test_a_certificate_that_has_expired_is_final(self):
+        with tempfile.TemporaryDirectory() as folder, waits() as waited:
+            name = os.path.join(folder, "certificate.pem")
+            with open(name, "w", encoding="ascii") as file:
+                file.write(CERTIFICATE[: CERTIFICATE.index("-----BEGIN CERT")] + EXPIRED)
+            server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            server_tls.load_cert_chain(name)
+            with mock.patch.dict(os.environ, SSL_CERT_FILE=name), serving(HELLO, tls=server_tls) as (gateway, client):
+                error = drain(results(client))[1]
+        problem = f"the certificate of {gateway.url[8:]} is not trusted: certificate has expired; if you trust it"
+        self.assertIn(problem, str(error))
+        self.assertEqual((gateway.requests, waited.seconds), ([], []))
+
+    def test_a_cut_without_a_close_notify_is_a_cut(self):
+        server_tls, environment = tls_context()
+        for method, answer in [
+            ("stream", STREAM_HEAD + in_chunks(event(chunk("a")))), ("stream", OPEN_HEAD + event(chunk("a"))),
+            ("stream", head(Content_Type="text/event-stream", Content_Length=999) + event(chunk("a", "stop"))),
+            ("send", sized(COMPLETION)[:-1]), ("send", head(Content_Type="application/json") + b'{"choices": ['),
+        ]:  # fmt: skip
+            with self.subTest(answer), environment, serving([answer, CLOSE], tls=server_tls) as (_, client):
+                self.assertIs(type(drain(results(client, method))[1]), StreamInterruptedError)
 
     def test_certifi_stands_in_only_where_the_system_has_no_certificates(self):
         server_tls, environment = tls_context()
@@ -1881,6 +2085,18 @@ class TLSAndProxyTest(unittest.TestCase):
             self.assertEqual((len(proxy.seen), names, KEY in repr(proxy.seen)), (3, ["localhost"] * 3, False))
             self.assertEqual({request.headers.get("proxy-authorization") for request in gateway.requests}, {None})
             self.assertEqual(gateway.requests[0].headers["authorization"], f"Bearer {KEY}")
+
+    def test_any_2xx_opens_a_tunnel_and_a_proxy_that_is_dead_is_named(self):
+        server_tls, environment = tls_context()
+        for opened in (head("204 No Content"), head("299 \x1b", Transfer_Encoding="gzip"), head(Content_Length="5, 5")):
+            with environment, Gateway(HELLO, tls=server_tls) as gateway, Proxy(opened=opened) as proxy:
+                os.environ["HTTPS_PROXY"] = proxy.url
+                with gateway.client(max_retries=0) as client:
+                    self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")
+        for scheme, variable in (("https", "HTTPS_PROXY"), ("http", "HTTP_PROXY")):
+            os.environ[variable] = proxy.url.replace("//", "//me:password@")
+            got = ask(HELLO, base_url=f"{scheme}://gateway.invalid", max_retries=0)
+            self.assertIn(f"could not connect to the proxy {proxy.url[7:]} that {variable} names: ", got.told)
 
     def test_http_goes_through_a_proxy_unless_no_proxy_names_the_host(self):
         with Gateway(HELLO) as gateway, Proxy() as proxy:
@@ -2014,6 +2230,134 @@ class KeptConnectionTest(unittest.TestCase):
             self.assertEqual(text_of(running), "lo")
             list(client.stream("m", "Hi"))
             self.assertEqual((gateway.connections, len(gateway.requests)), (2, 4))
+
+
+DAEMONS = """
+import threading, edgee
+client, reading = edgee.Edgee(), threading.Semaphore(0)
+def read():
+    for chunk in client.stream("m", "Hi"):
+        reading.release()
+for _ in range(4):
+    threading.Thread(target=read, daemon=True).start()
+for _ in range(8):
+    reading.acquire()
+"""
+
+
+class WorstMomentTest(unittest.TestCase):
+    @unittest.skipUnless(sys.implementation.name == "cpython", "needs reference counting")
+    def test_ctrl_c_at_any_call_leaves_no_connection_open_and_no_lock_held(self):
+        """A KeyboardInterrupt at each third call of a request, on a new connection and on a kept one."""
+
+        def interrupt(frame, name, argument):
+            # Between the end of a block and its __exit__() no signal is looked for, but 3.12 profiles there.
+            if frame.f_code.co_filename == edgee.__file__ and getattr(argument, "__name__", "") != "__exit__":
+                calls[0] -= 1
+                if not calls[0]:
+                    sys.setprofile(None)
+                    raise KeyboardInterrupt
+
+        def request(number):
+            calls[0] = number
+            sys.setprofile(interrupt)
+            try:
+                client.send("m", "Hi")
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.setprofile(None)
+            return calls[0] <= 0
+
+        calls = [0]
+        with Gateway(sized(COMPLETION)) as gateway, warnings.catch_warnings(), mock.patch.object(
+            sys,
+            "unraisablehook",
+            lambda _: None,  # some of the calls are those of a generator that is being dropped
+        ):
+            warnings.simplefilter("ignore")  # a socket may be dropped before anything holds it
+            for kept in (False, True):
+                number, interrupted = 1, True
+                while interrupted:
+                    client = gateway.client()
+                    kept and client.send("m", "Hi")
+                    interrupted = request(number)
+                    lock = client._transport._lock
+                    self.assertTrue(
+                        in_thread(lambda: lock.acquire(timeout=WAIT) and not lock.release())(), (kept, number)
+                    )
+                    if any(call.wire for call in client._transport._calls):
+                        gc.collect()  # one that is interrupted where it lets go is a cycle with its connection
+                    self.assertEqual([call for call in client._transport._calls if call.wire], [], (kept, number))
+                    self.assertEqual(client.send("m", "Hi").text, "Hello", (kept, number))
+                    client.close()
+                    number += 3
+                self.assertGreater(number, 50)
+            client = None
+            gc.collect()
+            for _ in range(gateway.connections):
+                self.assertTrue(gateway.closed.acquire(timeout=WAIT))
+
+    def test_daemon_threads_that_read_at_the_end_of_the_program_are_silent(self):
+        stop = threading.Event()
+        words = [piece for _ in range(5000) for piece in (in_chunks(event(chunk("a"))), lambda: stop.wait(0.001))]
+        with Gateway([STREAM_HEAD, *words]) as gateway:
+            options = {"cwd": HERE, "env": {**os.environ, "EDGEE_API_KEY": KEY, "EDGEE_BASE_URL": gateway.url}}
+            for _ in range(5):
+                done = subprocess.run(
+                    [sys.executable, "-X", "dev", "-c", DAEMONS],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    timeout=4 * WAIT,
+                    **options,
+                )
+                self.assertEqual((done.returncode, done.stdout), (0, b""))
+            stop.set()
+
+    def test_a_generator_may_be_dropped_where_the_lock_is_held(self):
+        """As the garbage collector does, at any moment and in any thread."""
+        with Gateway(STREAM_HEAD + in_chunks(event(chunk("a")))) as gateway, gateway.client() as client:
+            generator = client.stream("m", "Hi")
+            next(generator)
+
+            def drop():
+                with client._transport._lock:
+                    generator.close()
+                return True
+
+            self.assertTrue(in_thread(drop)())
+
+    @unittest.skipUnless(hasattr(os, "fork"), "needs fork()")
+    def test_a_child_that_drops_what_it_inherited_leaves_its_parents_answers_alone(self):
+        server_tls, environment = tls_context()
+        forked = threading.Event()
+        halves = [
+            STREAM_HEAD,
+            in_chunks(event(chunk("a"))),
+            lambda: forked.wait(WAIT),
+            in_chunks(event(chunk("b")), event("[DONE]")) + b"0\r\n\r\n",
+        ]
+        for tls in (None, server_tls):
+            with environment, Gateway(
+                halves, tls=tls
+            ) as gateway, gateway.client() as client, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of 3.12: this process has threads
+                generators = [client.stream("m", "Hi") for _ in range(3)]
+                self.assertEqual([next(generator).text for generator in generators], ["a"] * 3)
+                child = os.fork()
+                if not child:
+                    status = 1
+                    try:
+                        generators.pop().close()
+                        client.close()
+                        generators.clear()
+                        status = 0
+                    finally:
+                        os._exit(status)
+                self.assertEqual(os.waitpid(child, 0)[1], 0)
+                forked.set()
+                self.assertEqual([text_of(generator) for generator in generators], ["b"] * 3)
+            forked.clear()
 
 
 MEMORY_CASES = [
