@@ -586,10 +586,8 @@ def parse_chunk(raw: dict[str, Any], headers: Any, member: str) -> StreamChunk:
 
 def parse_response(raw: dict[str, Any], headers: Any) -> SendResponse:
     """Return the response that a JSON object stands for."""
-    choices = [
-        Choice(index, choice_message(choice, "message"), choice.get("finish_reason"))
-        for index, choice in indexed_choices(raw)
-    ]
+    found = indexed_choices(raw)
+    choices = [Choice(n, choice_message(one, "message"), one.get("finish_reason")) for n, one in found]
     usage, compression = parse_usage(raw.get("usage")), parse_numbers(Compression, raw.get("compression"))
     return SendResponse(choices, usage, compression, raw.get("id"), raw.get("model"), raw, headers)
 
@@ -920,7 +918,7 @@ def check_base_url(url: Any) -> str:
         raise ValueError("base_url must be http:// or https:// with a host, and have no user, query or fragment")
     scheme, host, port, path = found.groups("")
     default = "443" if scheme.lower() == "https" else "80"
-    path = re.sub(r"(/+v1)?(/+chat/+completions)?/*\Z", "", path, count=1)
+    path = re.sub(r"(/+v1)?(/+chat/+completions)?/*\Z", "", path)
     return f"{scheme.lower()}://{host}" + (f":{port}" if port and port != default else "") + path
 
 
@@ -1107,7 +1105,6 @@ class _Connection:
     def __init__(self, wire: _Wire, proxy: urllib.parse.SplitResult | None = None) -> None:
         self.wire, self.proxy = wire, proxy  # which it leads to, and which wants the whole URL in a request
         self.reader = io.BufferedReader(wire, _BLOCK_BYTES)  # outlives an answer, and notices what comes too much
-        self.headers = _Headers()
         self.chunked = False
         self.remaining: int | None = None  # bytes of the body, or of its chunk; None: not known
         self.keeps = False  # the server and the framing let it be used again
@@ -1137,7 +1134,7 @@ class _Connection:
         found = re.fullmatch(r"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: (.*))?", line)
         if not found:
             raise ProtocolError(f"what came is no HTTP answer: {one_line(line, key)}")
-        self.headers = _Headers()
+        self.headers: _Headers = _Headers()
         for _ in range(_HEAD_LINES + 1):
             line = self.read_line()
             if not line:
