@@ -1105,6 +1105,7 @@ class _Connection:
     def __init__(self, wire: _Wire, proxy: urllib.parse.SplitResult | None = None) -> None:
         self.wire, self.proxy = wire, proxy  # which it leads to, and which wants the whole URL in a request
         self.reader = io.BufferedReader(wire, _BLOCK_BYTES)  # outlives an answer, and notices what comes too much
+        self.headers = _Headers()
         self.chunked = False
         self.remaining: int | None = None  # bytes of the body, or of its chunk; None: not known
         self.keeps = False  # the server and the framing let it be used again
@@ -1134,7 +1135,7 @@ class _Connection:
         found = re.fullmatch(r"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: (.*))?", line)
         if not found:
             raise ProtocolError(f"what came is no HTTP answer: {one_line(line, key)}")
-        self.headers: _Headers = _Headers()
+        self.headers = _Headers()
         for _ in range(_HEAD_LINES + 1):
             line = self.read_line()
             if not line:
