@@ -98,7 +98,8 @@ _SWITCH_HEADERS = {
     "tool_surface_reduction": "X-Edgee-Compression-Tool-Surface-Reduction",
     "output_brevity": "X-Edgee-Compression-Brevity",
 }
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r?\n")  # compiled, for it is asked for each chunk
 _FRAMING_HEADERS = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 
 
@@ -947,7 +948,7 @@ def check_headers(headers: Any) -> dict[str, str]:
     for position, (name, value) in enumerate(headers.items(), 1):
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"headers must be str to str: see header {position}")
-        if not _HEADER_NAME.fullmatch(name) or name.lower() in _FRAMING_HEADERS:
+        if not re.fullmatch(_HEADER_NAME, name) or name.lower() in _FRAMING_HEADERS:
             raise ValueError(f"headers has a name that cannot be sent: see header {position}")
         if not re.fullmatch("[\t -~]*", value):
             raise ValueError(f"headers has a value that cannot be sent, for {name!r}")
@@ -1141,7 +1142,7 @@ class _Connection:
             if not line:
                 return found[1], int(found[2]), found[3] or ""
             name, colon, value = line.partition(":")
-            if not colon or not _HEADER_NAME.fullmatch(name) or "\r" in value or "\0" in value:
+            if not colon or not re.fullmatch(_HEADER_NAME, name) or "\r" in value or "\0" in value:
                 raise ProtocolError(f"the answer has a header that is none: {one_line(line, key)}")
             name, value = name.lower(), value.strip(" \t")
             self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
@@ -1176,7 +1177,7 @@ class _Connection:
             if self.remaining == 0 and self.reader.read(2) not in (b"\r\n", b""):
                 raise ConnectionError("a chunk of it does not end where its size says")
             line = self.reader.readline(_LINE_BYTES)
-            size = re.match(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\r?\n", line)
+            size = _CHUNK_SIZE.match(line)
             if not size:
                 raise ConnectionError("a chunk of it has no size" if line else "the answer was cut")
             self.remaining = int(size[1], 16)
