@@ -22,6 +22,7 @@ import os
 import pickle
 import random
 import re
+import selectors
 import shutil
 import signal
 import socket
@@ -1719,6 +1720,21 @@ class TimeTest(unittest.TestCase):
                     got = ask(HELLO, base_url="http://black.hole", timeout=timeout)
                 self.assertEqual(got.told, "RequestTimeoutError: could not connect to black.hole: timed out")
                 self.assertEqual((tried, len(got.waits)), ([("192.0.2.1", share), ("192.0.2.2", share)] * 3, 2))
+
+    def test_a_connection_may_take_a_while(self):
+        def connect_ex(sock, address):
+            connect(sock, address)
+            return errno.EINPROGRESS
+
+        def select(selector, seconds):
+            waited.append(seconds)
+            return ready(selector, seconds) if len(waited) > 2 else []
+
+        connect, ready, waited = socket.socket.connect_ex, selectors.DefaultSelector.select, []
+        with mock.patch.object(socket.socket, "connect_ex", connect_ex):
+            with mock.patch.object(selectors.DefaultSelector, "select", select):
+                self.assertEqual(ask(HELLO, max_retries=0).error, None)
+        self.assertEqual([seconds for seconds in waited if not 0 < seconds <= 0.25], [])  # or close() is seen late
 
     def test_a_time_out_of_the_network_is_a_connection_that_broke(self):
         def recv_into(sock, *arguments):
