@@ -449,6 +449,7 @@ PARSER_CASES = [
     ("a colon in a value", b"data: a: b\n\n", [("message", "a: b")]),
     ("a BOM", b"\xef\xbb\xbfdata: a\n\n", [("message", "a")]),
     ("only one BOM", b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n", [("message", "b")]),
+    ("a BOM of a later line is no BOM", b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [("message", "a")]),
     ("a BOM inside is text", b"data: \xef\xbb\xbfa\n\n", [("message", "\ufeffa")]),
     ("characters of two to four bytes", "data: é€😀\n\n".encode(), [("message", "é€😀")]),
     ("bytes that are no UTF-8", b"data: a\xff\xe2\x82b\n\n", [("message", "a\ufffd\ufffdb")]),
@@ -1342,6 +1343,7 @@ class AnswerTest(unittest.TestCase):
         self.assertEqual((first.text, first.role, first.finish_reason, first.reasoning), ("a", "assistant", None, "r"))
         self.assertEqual((first.id, first.model, first.raw, first.tool_calls), ("c1", "m", raw, [{"index": 0}]))
         self.assertEqual((first.usage, first.compression), (edgee.Usage(5), edgee.Compression(1, 27000, 48.5, 3)))
+        self.assertEqual(dataclasses.astuple(edgee.Usage()) + dataclasses.astuple(edgee.Compression()), (0,) * 9)
         self.assertIs(first.headers, second.headers)
         self.assertEqual(dataclasses.replace(first, headers={}), first)  # which are no part of what was said
         self.assertEqual((pickle.loads(pickle.dumps(first)), copy.deepcopy(first)), (first, first))
@@ -2490,6 +2492,8 @@ class AsyncTest(unittest.TestCase):
                 taken += 1
                 if taken == 1:
                     await until(ahead.wait)
+                    readers = [thread for thread in threading.enumerate() if thread.name == "edgee"]
+                    self.assertEqual([thread.daemon for thread in readers], [True])  # or it holds up the program's end
                 self.assertLessEqual(len(parsed) - taken, edgee._READ_AHEAD_CHUNKS + 2)
             return taken
 
