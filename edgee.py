@@ -1052,9 +1052,8 @@ class _Call:
         if self.ended.wait(seconds):
             raise StreamInterruptedError("the client was closed before the answer was complete")
 
-    def end(self) -> None:
+    def shut_down(self) -> None:
         """Break what the call waits for; it hangs up itself."""
-        self.ended.set()
         if self.wire:
             with contextlib.suppress(OSError):  # it ended a moment ago, or has not begun
                 # Not SSLSocket.shutdown(), after which its reader would take encrypted bytes for the answer.
@@ -1253,7 +1252,7 @@ class _Transport:
             for running in [call] if call else [*self._calls]:
                 running.ended.set()
                 if running in self._calls:  # else it has not begun, or is the parent's of this process
-                    running.end()
+                    running.shut_down()
             if not call:
                 hang_up(self._idle)
 

@@ -512,6 +512,9 @@ class ParserTest(unittest.TestCase):
             ((_, data),) = EventStreamParser().feed(b"data: %s" % (b"x" * limit) + 2 * line_end)
             self.assertEqual(len(data), limit)
         parser = EventStreamParser()
+        parser.feed(b"data: %s" % (b"x" * limit))
+        self.assertEqual(len(parser.feed(b"\n\n")[0][1]), limit)
+        parser = EventStreamParser()
         too_long = b"data: %s\n\n" % (b"x" * (limit + 1))
         events = parser.feed(b"data: a\n\n" + too_long + b"data: b\n\n")
         self.assertEqual(events, [("message", "a")])  # which is not lost
@@ -597,6 +600,7 @@ TOOL_CALL_CASES = [
     ("the id decides, before the name comes", [call("x", None, '{"a"'), call("x", None, ": 1}"), call("x", "f"), call("y", None, '{"b": 2}'),
         call("y", "g")], [("x", "f", '{"a": 1}'), ("y", "g", '{"b": 2}')]),
     ("a known id at another index", [call("a", "f", "1", 0), call("b", "g", "2", 1), call("a", None, "3", 1)], [("a", "f", "13"), ("b", "g", "2")]),
+    ("an index that came with a known id", [call("a", "f", "1"), call("a", None, "2", 3), call("b", "g", "", 1), tail("3", 3)], [("a", "f", "123"), ("b", "g", "")]),
     ("arguments that are an object", [call("a", "f", {"x": 1}, 0)], [("a", "f", '{"x": 1}')]),
     ("an index that is none", [call("a", "f", "1", {}), tail("2", []), tail("3", -1)], [("a", "f", "123")]),
     ("no arguments at all", [call("a", "f", index=0)], [("a", "f", "")]),
@@ -808,7 +812,9 @@ class MergeTest(unittest.TestCase):
         for twin in (got, pickle.loads(pickle.dumps(got)), copy.deepcopy(got), dataclasses.replace(got, id="x"),
             SendResponse.from_chunks([got])):  # fmt: skip
             self.assertEqual((twin.headers["X-Edgee-PROVIDER"], twin.headers.get("X-edgee-B")), ("p", "1"))
-            self.assertTrue("X-EDGEE-provider" in twin.headers and "x" not in twin.headers)
+            self.assertTrue("X-EDGEE-provider" in twin.headers and "x" not in twin.headers and 5 not in twin.headers)
+            self.assertNotIn("provider", repr(twin))  # nor is `raw` shown, which is long
+            self.assertNotIn("raw=", repr(twin))
             self.assertEqual(json.loads(json.dumps(dataclasses.asdict(twin)))["headers"]["x-edgee-provider"], "p")
 
     def test_chunks_made_by_hand_need_no_raw(self):
@@ -1017,6 +1023,7 @@ class RequestTest(unittest.TestCase):
             with self.assertRaises(ValueError) as caught:
                 Edgee(config)
             self.assertEqual(str(caught.exception), "EDGEE_API_KEY is not set")
+            os.environ["EDGEE_API_KEY"] = ""  # which is none either
         settings = Edgee(KEY)._transport.settings  # a request to the default URL would leave this machine
         self.assertEqual((settings.base_url, settings.timeout, settings.max_retries), ("https://edgee.io", 600, 2))
         with Gateway(HELLO) as gateway:
@@ -1920,6 +1927,13 @@ class TLSAndProxyTest(unittest.TestCase):
             with self.subTest(answer):
                 self.assertIs(type(ask([answer, CLOSE], method=method, tls=True).error), StreamInterruptedError)
 
+    def test_a_store_of_certificates_that_cannot_be_read_is_final(self):
+        broken = mock.patch.object(ssl, "create_default_context", side_effect=PermissionError(13, "Permission denied"))
+        with broken, Gateway(HELLO) as other:
+            got = ask(HELLO, base_url=f"https://127.0.0.1:{other.port}")
+        self.assertRegex(got.told, "^NetworkError: the trusted certificates of this system cannot be read: .*denied$")
+        self.assertEqual((type(got.error.__cause__), got.waits), (PermissionError, []))
+
     def test_certifi_stands_in_only_where_the_system_has_no_certificates(self):
         certifi, no_use = mock.Mock(where=lambda: CERTIFICATE_FILE), mock.Mock(where=None)
         nowhere = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
@@ -1968,7 +1982,9 @@ class TLSAndProxyTest(unittest.TestCase):
                     for _ in range(2):
                         self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")
                 seen = proxy.seen[-1]
-                self.assertEqual((seen.method, seen.path), ("CONNECT", f"localhost:{gateway.port}"))
+                self.assertEqual(
+                    (seen.method, seen.path, seen.headers["host"]), ("CONNECT", *2 * [f"localhost:{gateway.port}"])
+                )
                 self.assertEqual(seen.headers.get("proxy-authorization"), sent)
             self.assertEqual((len(proxy.seen), names, KEY in repr(proxy.seen)), (3, ["localhost"] * 3, False))
             self.assertEqual({request.headers.get("proxy-authorization") for request in gateway.requests}, {None})
