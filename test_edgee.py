@@ -1430,6 +1430,7 @@ class ErrorTest(unittest.TestCase):
                             self.assertEqual((got.told, len(got.requests)), (f"APIError: API error {status[:3]}: redirect to {location} not followed,"
                                 " for the key would go with it; see base_url", 1))  # fmt: skip
             self.assertEqual((other.connections, other.requests), (0, []))
+        self.assertIn("redirect to nowhere not followed", ask(sized(b"", "302 Found"), method="send").told)
 
     def test_text_that_repeats_the_key_is_redacted(self):
         echo = f"bad key {KEY}!"
