@@ -299,7 +299,8 @@ def start_server(folder):
     """Start the server's process; return it, its URLs, and an environment in which peers find and trust it."""
     sys.path.insert(0, str(HERE))
     own, trusted = folder / "own.pem", folder / "trusted.pem"
-    own.write_text(importlib.import_module("test_edgee").CERTIFICATE)
+    gateway = importlib.import_module("test_edgee")
+    own.write_text(gateway.PRIVATE_KEY + gateway.CERTIFICATE)
     known = ssl.get_default_verify_paths().cafile  # a real start reads the system's certificates
     trusted.write_text((pathlib.Path(known).read_text() if known else "") + own.read_text())
     server = subprocess.Popen([*PYTHON, __file__, "--serve", own], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
