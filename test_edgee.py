@@ -2450,6 +2450,9 @@ class AsyncTest(unittest.TestCase):
         self.run_loop(cancel_all())
 
     def test_leaving_a_stream_between_two_chunks_frees_its_connection_at_once(self):
+        # What a shell starts in the background ignores SIGINT.
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
+
         async def leave(chunks):
             async for _ in chunks:
                 break
