@@ -92,6 +92,8 @@ _CHOICES = 1024
 _IDLE_CONNECTIONS, _IDLE_SECONDS = 10, 60.0
 _DRAIN_SECONDS = 0.1  # the end of a body follows [DONE] within a round trip, or is not worth the wait
 _READ_AHEAD_CHUNKS = 16  # of astream()
+_CLOSED = "the client was closed before the answer was complete"
+_WRONG_URL = "; is base_url right? {} was asked"
 _REAL_ENCODINGS = frozenset({"gzip", "br", "deflate", "zstd", "compress"})
 _SWITCH_HEADERS = {
     "tool_result_trimming": "X-Edgee-Compression-Tool-Result-Trimming",
@@ -1050,7 +1052,7 @@ class _Call:
     def pause(self, seconds: float) -> None:
         """Wait before the request is sent again."""
         if self.ended.wait(seconds):
-            raise StreamInterruptedError("the client was closed before the answer was complete")
+            raise StreamInterruptedError(_CLOSED)
 
     def shut_down(self) -> None:
         """Break what the call waits for; it hangs up itself."""
@@ -1108,6 +1110,7 @@ class _Connection:
         self.headers = _Headers()
         self.chunked = False
         self.remaining: int | None = None  # bytes of the body, or of its chunk; None: not known
+        self.framed = False  # the body's end is announced, and not just that of the connection
         self.keeps = False  # the server and the framing let it be used again
         self.whole = False  # the answer came to a good end
         self.reused = False
@@ -1167,7 +1170,8 @@ class _Connection:
         self.chunked = codings == {"chunked"} and not empty
         self.remaining = 0 if empty else None if length is None else int(length)
         closes = "close" in self.headers.get("connection", "").lower() or version == "0" or self.proxy
-        self.keeps = not closes and (self.chunked or self.remaining is not None)
+        self.framed = self.chunked or self.remaining is not None
+        self.keeps = self.framed and not closes
 
     def read_block(self) -> bytes:
         """Return the next bytes of the body, none at its end (RFC 9112, 6.3 and 7.1); raise if that came too early."""
@@ -1272,17 +1276,15 @@ class _Transport:
             for name, value in stronger.items():
                 request.add_unredirected_header(name, value)  # which an audit event does not show
         vars(request)["call"] = call  # for http_open()
-        handler: Any = self
+        door: Any = urllib.request.OpenerDirector()
+        door.add_handler(self)
         try:
             with self._locked():
                 self._calls.add(call)
             for attempt in itertools.count():
                 log("%s %s, attempt %d", request.get_method(), request.full_url, attempt + 1)
                 try:
-                    door = urllib.request.OpenerDirector()
-                    door.add_handler(handler)
-                    connection: Any = door.open(request)
-                    chunks = read_chunks(connection, call, streamed)
+                    chunks = read_chunks(door.open(request), call, streamed)
                     first = next(chunks)
                 except EdgeeError as error:
                     seconds = retry_seconds(error, attempt, call)
@@ -1482,7 +1484,7 @@ def network_error(error: Exception, call: _Call) -> NetworkError:
     # Before 3.10 socket.timeout was no TimeoutError. ETIMEDOUT always was: it is a connection that broke.
     timed_out = isinstance(error, (TimeoutError, socket.timeout)) and error.errno is None
     if call.ended.is_set():
-        return StreamInterruptedError("the client was closed before the answer was complete")
+        return StreamInterruptedError(_CLOSED)
     if isinstance(error, ssl.SSLCertVerificationError):
         hint = "if you trust it, name its CA's file in SSL_CERT_FILE"
         return NetworkError(f"the certificate of {call.where} is not trusted: {error.verify_message}; {hint}")
@@ -1515,7 +1517,7 @@ def check_answer(connection: _Connection, call: _Call, status: int, reason: str)
         target = one_line(headers.get("location", "nowhere"), key)
         text, reason = "", f"redirect to {target} not followed, for the key would go with it; see base_url"
     elif (status == 404 and parse_json(text) is None) or re.match(r"\s*<(!doctype )?html", text, re.I):
-        hint = f"; is base_url right? {call.url} was asked"
+        hint = _WRONG_URL.format(call.url)
     raise api_error(text, headers, key, status, reason, hint)
 
 
@@ -1523,7 +1525,7 @@ def read_chunks(connection: _Connection, call: _Call, streamed: bool) -> Iterato
     """Yield the chunks of an answer, or the one that a JSON answer is; at the end raise unless all of it came."""
     headers, key, kind = connection.headers, call.key, content_type(connection.headers)
     if kind == "text/html" or (streamed and kind not in ("text/event-stream", "application/json")):
-        hint = f"; is base_url right? {call.url} was asked" if kind == "text/html" else ""
+        hint = _WRONG_URL.format(call.url) if kind == "text/html" else ""
         start = one_line(connection.read_excerpt(call), key)
         raise ProtocolError(f"the answer is {one_line(kind, key) or 'of no content type'}: {start}{hint}")
     as_events = streamed and kind == "text/event-stream"
@@ -1580,7 +1582,7 @@ def read_events(connection: _Connection, call: _Call) -> Iterator[tuple[str, str
 
 def read_document(connection: _Connection, call: _Call) -> Iterator[tuple[str, str]]:
     """Yield a JSON answer as the one event that it is."""
-    body, framed = bytearray(), connection.chunked or connection.remaining is not None
+    body = bytearray()
     call.begin_wait("whole answer", call.timeout)
     try:
         for block in iter(connection.read_block, b""):
@@ -1590,7 +1592,7 @@ def read_document(connection: _Connection, call: _Call) -> Iterator[tuple[str, s
     except OSError as error:
         raise network_error(error, call) from error
     text = body.decode("utf-8", "replace")
-    if not framed and type(parse_json(text)) is not dict:
+    if not connection.framed and type(parse_json(text)) is not dict:
         raise StreamInterruptedError(f"the answer of {call.where} was cut after {len(body)} bytes")
     yield "message", text
 
