@@ -1,54 +1,46 @@
-"""How a caller uses edgee.py, for the type checkers: every line must mean what it seems to mean. It is never run."""
-# pyright: strict
+"""How a caller uses edgee.py. Type checkers read this file; it is never run."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
+from typing import Any
 
-from edgee import (
-    APIError,
-    Edgee,
-    EdgeeConfig,
-    EventStreamParser,
-    FunctionDefinition,
-    InputObject,
-    Message,
-    Model,
-    SendResponse,
-    StreamChunk,
-    Tool,
-    ToolCall,
-    main,
-)
+import edgee
+from edgee import Edgee, EdgeeConfig, FunctionDefinition, InputObject, Message, SendResponse, StreamChunk, Tool
 
 
 def ask(prompt: str, streaming: bool) -> str:
-    with Edgee(EdgeeConfig(api_key="key", timeout=5, headers={"x-a": "b"})) as edgee:
-        chunks: Generator[StreamChunk, None, None] = edgee.stream("gpt-5.2", prompt)
-        text = "".join(chunk.text or "" for chunk in chunks)
-        same: Generator[StreamChunk, None, None] = edgee.send("gpt-5.2", [Message("user", prompt)], stream=True)
-        text += SendResponse.from_chunks(same).text or ""
-        response: SendResponse = edgee.send("gpt-5.2", {"messages": [{"role": "user", "content": prompt}], "seed": 1})
-        either: SendResponse | Generator[StreamChunk, None, None] = edgee.send("gpt-5.2", prompt, streaming, timeout=1)
+    with Edgee(EdgeeConfig(api_key="key", timeout=5, headers={"x-a": "b"})) as client:
+        chunks: Generator[StreamChunk, None, None] = client.stream("m", prompt)
+        text: str = client.base_url + "".join(chunk.text or chunk.reasoning or "" for chunk in chunks)
+        same: Generator[StreamChunk, None, None] = client.send("m", [Message("user", prompt)], stream=True)
+        response: SendResponse = client.send("m", {"messages": [{"role": "user", "content": prompt}], "seed": 1})
+        either: SendResponse | Generator[StreamChunk, None, None] = client.send("m", prompt, streaming, timeout=1)
         del either
-        fallback: Mapping[str, str] = response.headers
-        text += fallback.get("x-edgee-fallback-used") or ""
-        models: list[Model] = edgee.models()
-        return text + ", ".join(model.id for model in models)
+        headers: Mapping[str, str] = response.headers
+        models: list[edgee.Model] = client.models()
+        return text + headers.get("a", models[0].id) + (SendResponse.from_chunks(same).text or "")
 
 
-def ask_with_tools(edgee: Edgee) -> int:
+def ask_with_tools(client: Edgee) -> int:
     tool = Tool("function", FunctionDefinition("weather", "The weather of a city", {"type": "object"}))
-    question = InputObject([Message("user", "Weather?")], tools=[tool], tags=["a"], output_brevity=True)
+    call = edgee.ToolCall("1", "function", {"name": "weather", "arguments": "{}"})
+    result = {"role": "tool", "tool_call_id": "1", "content": "sun"}
+    messages: list[Message | dict[str, Any]] = [Message("assistant", tool_calls=[call]), result]
     tokens = 0
     try:
-        for chunk in edgee.stream("gpt-5.2", question, timeout=2.5):
+        for chunk in client.stream("m", InputObject(messages, [tool], tags=["a"], output_brevity=True), timeout=2.5):
             for choice in chunk.choices:
                 print(choice.index, choice.delta.content, choice.finish_reason, chunk.raw["created"])
             tokens += chunk.usage.total_tokens if chunk.usage else 0
-    except APIError as error:
+    except edgee.APIError as error:
         print(error.status, error.code, error.message, error.headers.get("x"), error.request_id, error.retry_after)
-    answer = Message("assistant", tool_calls=[ToolCall("1", "function", {"name": "weather", "arguments": "{}"})])
-    edgee.send("gpt-5.2", InputObject([answer, {"role": "tool", "tool_call_id": "1", "content": "sun"}]))
-    events: list[tuple[str, str]] = EventStreamParser().feed(b"data: a\n\n")
-    return tokens + len(events) + main(["--version"])
+    calls: list[dict[str, Any]] | None = client.send("m", "Hi").tool_calls
+    events: list[tuple[str, str]] = edgee.EventStreamParser().feed(b"data: a\n\n")
+    return tokens + len(calls or events) + edgee.main(["--version"])
+
+
+async def ask_async(client: Edgee) -> str:
+    chunks: AsyncGenerator[StreamChunk, None] = client.astream("m", "Hi", timeout=5)
+    response: SendResponse = await client.asend("m", "Hi", headers={"x-a": "b"})
+    return "".join([chunk.text or "" async for chunk in chunks]) + (response.text or "")
