@@ -365,15 +365,15 @@ class EventStreamParser:
     >>> parser.feed(b': 1}\\n\\n')
     [('message', '{"a": 1}')]
 
-    The bytes may be cut anywhere. Events whose data is blank are left out: they are keep-alives. More than
-    64 MiB without an event raise ProtocolError. unended: the beginning of a line whose end has not come; read it only.
+    The bytes may be cut anywhere. Events whose data is blank are left out: they are keep-alives. An event
+    of more than 64 MiB raises ProtocolError. unended: the beginning of a line whose end has not come; read it only.
     """
 
     def __init__(self) -> None:
         self.unended = bytearray()
         self._data_buffer: list[bytes] = []
         self._event_name = "message"
-        self._bytes_since_event = 0
+        self._held_bytes = 0  # of the event so far, or somewhat more
         self._at_start = True
         self._after_cr = False
 
@@ -381,7 +381,8 @@ class EventStreamParser:
         """Return the events that these bytes complete, each as (name, data). The default name is "message"."""
         if self._after_cr or b"\r" in data:
             data = self._end_lines_with_lf(data)
-        *lines, rest = data.split(b"\n")
+        lines = data.split(b"\n")
+        rest = lines.pop()  # `*lines, rest = …` would cost an eighth of this function's time.
         if lines and (self.unended or self._at_start):
             lines[0] = self._complete_line(lines[0])
         self.unended += rest
@@ -396,9 +397,11 @@ class EventStreamParser:
                 if text.strip():
                     events.append((self._event_name, text))
                 self._data_buffer, self._event_name = [], "message"
-        self._bytes_since_event = 0 if events else self._bytes_since_event + len(data)
-        if self._bytes_since_event > _MAX_EVENT_BYTES:
-            raise ProtocolError(f"an event of the stream is longer than {_MAX_EVENT_BYTES >> 20} MiB")
+        self._held_bytes += len(data)
+        if self._held_bytes > _MAX_EVENT_BYTES:
+            self._check_length(events)
+        if not (self.unended or self._data_buffer):
+            self._held_bytes = 0
         return events
 
     def finish(self) -> tuple[str, str] | None:
@@ -422,6 +425,11 @@ class EventStreamParser:
             line = line[len(codecs.BOM_UTF8) :]
         self._at_start = False
         return line
+
+    def _check_length(self, events: list[tuple[str, str]]) -> None:
+        self._held_bytes = len(self.unended) + sum(len(value) for value in self._data_buffer)
+        if max([self._held_bytes, *(len(data) for _, data in events)]) > _MAX_EVENT_BYTES:
+            raise ProtocolError(f"an event of the stream is longer than {_MAX_EVENT_BYTES >> 20} MiB")
 
     def _parse_field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
@@ -452,7 +460,7 @@ def _decode_event(name: str, data: str, headers: Any, key: str) -> dict[str, Any
         raw, end = _scan_json(data, 0)
     except (StopIteration, ValueError, RecursionError):
         raw, end = None, 0
-    if raw.__class__ is not dict or data[end:]:
+    if raw.__class__ is not dict or data[end:].strip():
         # This is not passed over, because it may be the middle of a tool call's arguments.
         raise ProtocolError(f"the gateway sent no JSON object: {_one_line(data, key)}")
     # raw.get() would cost two calls for each chunk.
@@ -531,8 +539,9 @@ def _message_member(headers: Any) -> str:
 
 
 def _choice_message(choice: dict[str, Any], member: str) -> dict[str, Any]:
-    """Return the delta or the message of a choice, as member says. If it has no such member, return the other one."""
-    return _as_object(choice.get(member, choice.get("delta" if member == "message" else "message")))
+    """Return the delta or the message of a choice, as member says. If that is null or absent, return the other one."""
+    found = choice.get(member)
+    return _as_object(choice.get("delta" if member == "message" else "message") if found is None else found)
 
 
 def _first_message(raw: dict[str, Any], headers: Any) -> dict[str, Any]:
@@ -608,7 +617,8 @@ def _merge_chunks(chunks: Iterable[StreamChunk]) -> dict[str, Any]:
     for chunk in chunks:
         raw = chunk.raw or {**asdict(chunk), "raw": None, "headers": None}
         for name, value in raw.items():
-            if value not in _EMPTY and not (name in ("id", "model") and name in merged):
+            is_new = merged.get(name) in _EMPTY
+            if value is not None and (is_new or (value not in _EMPTY and name not in ("id", "model"))):
                 merged[name] = value
         for position, choice in enumerate(_as_objects(raw.get("choices"))):
             delta = _choice_message(choice, _message_member(chunk.headers))
@@ -617,7 +627,8 @@ def _merge_chunks(chunks: Iterable[StreamChunk]) -> dict[str, Any]:
     choices: list[dict[str, Any]] = []
     for index in sorted(pieces):
         whole: dict[str, Any] = {"index": index, "finish_reason": None, **_merge_objects("choice", pieces[index])}
-        whole["message"] = {"role": "assistant", "content": None, **whole.pop("delta")}
+        message = whole.pop("delta")
+        whole["message"] = {"role": message.pop("role", None) or "assistant", "content": None, **message}
         choices.append(whole)
     return {**merged, "object": "chat.completion", "choices": choices}
 
@@ -627,9 +638,10 @@ def _merge_objects(holder: str, objects: list[dict[str, Any]]) -> dict[str, Any]
     gathered: dict[str, list[Any]] = {}
     for one in objects:
         for name, value in one.items():
-            if value is not None and value != []:  # Some APIs refuse an empty list that is sent back.
+            if value is not None and value != []:
                 gathered.setdefault(name, []).append(value)
-    return {name: _merge_values(holder, name, values) for name, values in gathered.items()}
+    merged = {name: _merge_values(holder, name, values) for name, values in gathered.items()}
+    return {name: value for name, value in merged.items() if value != []}  # Some APIs refuse an empty list.
 
 
 def _merge_values(holder: str, name: str, values: list[Any]) -> Any:
@@ -705,9 +717,6 @@ def _merge_tool_calls(pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 _EXCERPT_CHARACTERS = 500
 _SHORTEST_KEY_CHARACTERS = 8  # A shorter one is no key of the gateway, and may be part of any word.
-_HTTP_DATE = (
-    "[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT"  # RFC 9110, 5.6.7; obsolete forms are not read.
-)
 
 
 def _redact(text: str, key: str) -> str:
@@ -730,16 +739,11 @@ def _api_error(
     status, reason: of the answer; the reason is shown if the text says nothing. hint: what to add to the message.
     """
     text = _redact(text, key)
-    outer = _as_object(_unwrap_list(_parse_json(text)))
-    inner = _unwrap_list(outer.get("error") or outer.get("detail"))
-    error = {**outer, **{name: value for name, value in _as_object(inner).items() if value not in _EMPTY}}
-    messages = [error.get("message"), error.get("msg"), error.get("detail"), inner]
-    message = max((one for one in messages if isinstance(one, str)), key=len, default="") or text
-    code = error.get("code")
+    code, message, named_status = _find_error(_parse_json(text))
     return APIError(
-        (_one_line(message, key) or reason or "no reason given") + hint,
-        status=status or _find_status(error),
-        code=code if type(code) in (str, int) else None,
+        (_one_line(message or text, key) or reason or "no reason given") + hint,
+        status=status or named_status,
+        code=code,
         body=text,
         headers=headers,
         request_id=headers.get("x-request-id") or headers.get("request-id"),
@@ -752,10 +756,25 @@ def _unwrap_list(value: Any) -> Any:
     return value[0] if value.__class__ is list and value else value
 
 
-def _find_status(error: dict[str, Any]) -> int | None:
-    """Return the HTTP status that an error names by a number or by digits, None if it names none."""
-    texts = [str(error.get(name)) for name in ("code", "status", "status_code")]
-    return next((int(digits) for digits in texts if re.fullmatch("[45][0-9][0-9]", digits)), None)
+def _find_error(document: Any) -> tuple[str | int | None, str | None, int | None]:
+    """Return the code, the message and the HTTP status in a JSON error, None for what it does not have.
+
+    Gateways nest `error`, `message` and `detail` in all ways. The innermost says most, and text in `error` least.
+    """
+    code: str | int | None = None
+    message: str | None = None
+    status: int | None = None
+    error: Any = _unwrap_list(document)
+    while error.__class__ is dict:
+        if error.get("code").__class__ in (str, int):
+            code = error["code"]
+        numbers = [str(error.get(name)) for name in ("code", "status", "status_code")]
+        status = next((int(number) for number in numbers if re.fullmatch("[45][0-9][0-9]", number)), status)
+        inner = [_unwrap_list(error.get(name)) for name in ("message", "msg", "detail", "error")]
+        message = next((text for text in inner if isinstance(text, str) and text.strip()), message)
+        objects: list[Any] = [value for value in inner if value.__class__ is dict]
+        error = objects[0] if objects else None
+    return code, message, status
 
 
 def _parse_retry_after(headers: Any) -> float | None:
@@ -764,9 +783,10 @@ def _parse_retry_after(headers: Any) -> float | None:
         value = headers.get(name, "")
         if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
             return float(value) * unit
-        if re.fullmatch(_HTTP_DATE, value):
-            with contextlib.suppress(TypeError, ValueError, OverflowError):  # a date that does not exist
-                return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    # What is no date raises one of these, the last two in Python 3.8 and 3.9.
+    with contextlib.suppress(TypeError, ValueError, OverflowError, LookupError, UnboundLocalError):
+        date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
+        return max(0.0, date.timestamp() - time.time())
     return None
 
 
@@ -775,7 +795,7 @@ def _parse_retry_after(headers: Any) -> float | None:
 _DEFAULT_BASE_URL = "https://edgee.io"
 _BASE_URL_PATTERN = re.compile(
     r"(https?)://"
-    r"([\w.-]+|\[[0-9a-f:.]+\])"  # No %: urllib.request would decode it, and ask another host.
+    r"([\w.-]+|\[[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*\])"  # No %: urllib.request would decode it, and ask another host.
     r"(:[0-9]{1,5})?"
     r"(/[\w/.~%!$&'()*+,;=:-]*)?",
     re.ASCII | re.IGNORECASE,
@@ -811,19 +831,25 @@ def _resolve_settings(config: Any) -> EdgeeConfig:
             shown = ", ".join(name for name in unknown if re.fullmatch("[a-z_]+", name)) or "its name may be secret"
             raise ValueError(f"unknown setting: {shown}; known are {', '.join(known)}")
         config = EdgeeConfig(**config)
-    key = _check_key(config.api_key or os.environ.get("EDGEE_API_KEY"))
-    base_url = _check_base_url(config.base_url or os.environ.get("EDGEE_BASE_URL") or _DEFAULT_BASE_URL)
+    key = _check_key(_given(config.api_key, "EDGEE_API_KEY"))
+    base_url = _check_base_url(_given(config.base_url, "EDGEE_BASE_URL", _DEFAULT_BASE_URL))
     timeout = _check_timeout(_DEFAULT_TIMEOUT_SECONDS if config.timeout is None else config.timeout)
     max_retries = _DEFAULT_MAX_RETRIES if config.max_retries is None else config.max_retries
     _require("max_retries", max_retries, int, "a whole number")
     if max_retries < 0:
         raise ValueError("max_retries must be 0 or more")
-    return EdgeeConfig(key, base_url, timeout, max_retries, _check_headers(config.headers or {}))
+    headers = _check_headers({} if config.headers is None else config.headers)
+    return EdgeeConfig(key, base_url, timeout, max_retries, headers)
+
+
+def _given(value: Any, variable: str, default: Any = None) -> Any:
+    """Return a setting as given, else from the environment, else the default. An empty one counts as not given."""
+    return (os.environ.get(variable) or default) if value is None or value == "" else value
 
 
 def _check_key(key: Any) -> str:
     """Return the API key if a header can hold it."""
-    if not key:
+    if key is None:
         raise ValueError("EDGEE_API_KEY is not set")
     _require("api_key", key, str, "a str")
     if not re.fullmatch("[!-~]+", key):
@@ -1061,7 +1087,7 @@ class _Call:
         request.call = self  # for the opener's handler
         try:
             self.transport.opener.open(request)
-        except (OSError, http.client.HTTPException, UnicodeError) as error:  # UnicodeError: the DNS has no such names.
+        except (OSError, http.client.HTTPException) as error:
             if self.is_alarm(error):
                 raise
             raise _network_error(error, self) from error
@@ -1113,6 +1139,8 @@ class _Call:
             self.limit_step()
             response.headers = None
             response.begin()
+        if self.ended:  # http.client takes a head that was cut for a whole one.
+            raise ConnectionAbortedError(_CLOSED_MESSAGE)
         return response
 
     def _take_idle(self) -> bool:
@@ -1151,7 +1179,10 @@ class _Call:
             connection.set_tunnel(*address, proxy[1])
         connection._create_connection = self._connect_socket  # a private name, the same from Python 3.8 to 3.14
         connection.response_class = self._make_response
-        connection.connect()
+        try:
+            connection.connect()
+        except UnicodeError as error:  # A label of the host's name is too long, for example.
+            raise OSError(f"the host's name is not valid: {error}") from error
         del connection._create_connection  # An idle connection must not refer to this call, and so to the client.
         if self.response:  # Before Python 3.12 http.client leaves the answer of a proxy open.
             self.response.close()
@@ -1215,7 +1246,9 @@ class _Call:
         with self._lock:
             connection, response, sock = self.connection, self.response, self.sock
             self.connection = self.response = self.sock = None
-            keep = keep and not self.ended and not response.will_close and len(self.transport.idle) < _IDLE_CONNECTIONS
+            # After an interim answer that says "Connection: close" the connection has dropped its socket.
+            keep = keep and not self.ended and not response.will_close and connection.sock is not None
+            keep = keep and len(self.transport.idle) < _IDLE_CONNECTIONS
             if keep:  # while locked: close() first ends this call, and then closes the idle connections
                 self.transport.idle.append((connection, response, time.monotonic()))
         if not keep:
@@ -1291,9 +1324,9 @@ def _make_tls_context() -> ssl.SSLContext:
 
 
 def _is_timeout(error: Exception) -> bool:
-    """Return True if a wait took too long. A time-out with an errno, ETIMEDOUT, is a connection that broke."""
+    """Return True if a wait took too long. With the errno ETIMEDOUT it is a connection that broke."""
     # Before Python 3.10 socket.timeout was no TimeoutError.
-    return isinstance(error, (TimeoutError, socket.timeout)) and error.errno is None
+    return isinstance(error, (TimeoutError, socket.timeout)) and error.errno != errno.ETIMEDOUT
 
 
 def _network_error(error: Exception, call: _Call) -> EdgeeError:
@@ -1390,8 +1423,9 @@ def _retry_seconds(error: EdgeeError, attempt: int, call: _Call) -> float | None
             return error.retry_after if error.retry_after <= _LONGEST_RETRY_AFTER_SECONDS else None
     elif not _may_be_sent_again(error, call):
         return None
-    elif call.reused:
-        return 0.0  # The server closed it while it was idle.
+    elif call.reused:  # The server closed it while it was idle, and perhaps the other ones too.
+        _close_idle(call.transport.idle)
+        return 0.0
     backoff = min(_FIRST_BACKOFF_SECONDS * 2.0 ** min(attempt - 1, 10), _LONGEST_BACKOFF_SECONDS)
     return backoff * random.uniform(0.75, 1.0)
 
@@ -1432,7 +1466,7 @@ def _content_type_error(call: _Call) -> EdgeeError:
     start = _one_line(_read_excerpt(call), call.key)
     if not (start or call.is_framed):  # http.client takes a head that was cut for a whole one.
         return NetworkError(f"the connection to {call.host} broke: the answer was cut")
-    hint = _url_hint(call) if call.content_type == "text/html" else ""
+    hint = _url_hint(call) if _is_page(call, start) else ""
     return ProtocolError(f"the answer is {_one_line(call.content_type, call.key)}: {start}{hint}")
 
 
@@ -1443,9 +1477,15 @@ def _status_error(call: _Call, readable: bool) -> APIError:
     if 300 <= status < 400:
         target = _one_line(call.headers.get("location", "nowhere"), call.key)
         text, reason = "", f"redirect to {target} not followed, because the key would go with it; check base_url"
-    elif (status == 404 and _parse_json(text) is None) or re.match(r"\s*<(!doctype )?html", text, re.IGNORECASE):
+    elif (status == 404 and _parse_json(text) is None) or _is_page(call, text):
         hint = _url_hint(call)
     return _api_error(text, call.headers, call.key, status, reason, hint)
+
+
+def _is_page(call: _Call, text: str) -> bool:
+    """Return True if the answer is an HTML page, by its content type or by its first text."""
+    is_html = call.content_type in ("text/html", "application/xhtml+xml")
+    return is_html or bool(re.match(r"\s*<(!doctype\s+)?html", text, re.IGNORECASE))
 
 
 def _url_hint(call: _Call) -> str:
@@ -1467,7 +1507,7 @@ def _read_excerpt(call: _Call) -> str:
     except EdgeeError:  # Report the status, unless the client was closed.
         if call.ended:
             raise
-    return body[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
+    return body[:_ERROR_BODY_BYTES].decode("utf-8-sig", "replace")
 
 
 def _read_chunks(call: _Call) -> Generator[StreamChunk, None, int]:
@@ -1478,12 +1518,11 @@ def _read_chunks(call: _Call) -> Generator[StreamChunk, None, int]:
     done = not is_stream  # A JSON answer is whole, with or without a finish reason.
     count = 0
     for name, data in _read_events(call) if is_stream else _read_document(call):
-        data = data.strip()
-        if data == "[DONE]":
-            done = True
-            break
-        if name not in ("message", "error") and not data.startswith("{"):
-            continue  # a keep-alive, such as `event: ping` with the time of day
+        if data[:1] != "{":  # Nearly all events are JSON objects.
+            data = data.strip()
+            if data == "[DONE]":
+                done = True
+                break
         chunk = _parse_chunk(_decode_event(name, data, headers, call.key), headers, member)
         for choice in chunk.choices:
             if choice.finish_reason or choice.index not in reasons:
@@ -1501,19 +1540,22 @@ def _read_chunks(call: _Call) -> Generator[StreamChunk, None, int]:
 def _read_events(call: _Call) -> Iterator[tuple[str, str]]:
     """Yield the events of an answer. If it breaks or is cut, raise that after the last event that is whole."""
     parser = EventStreamParser()
-    events: list[tuple[str, str]] = []
+    is_new = False  # The last block completed an event. Comments and keep-alives do not prolong the wait.
     failure: EdgeeError | None = None
     call.begin_stage("event", call.timeout)
     while True:
         try:
-            block = call.read_block(restart=bool(events))
+            block = call.read_block(restart=is_new)
         except NetworkError as error:
             failure = error
             break
         if not block:
             break
-        events = parser.feed(block)  # Comments and keep-alive bytes complete none, and do not prolong the wait.
-        yield from events
+        is_new = False
+        for event in parser.feed(block):
+            if event[1][:1] == "{" or not _is_keep_alive(*event):
+                is_new = True
+                yield event
     begun = parser.unended.strip()
     last = parser.finish()
     if last and (type(_parse_json(last[1])) is dict or last[1].strip() == "[DONE]"):
@@ -1527,6 +1569,11 @@ def _read_events(call: _Call) -> Iterator[tuple[str, str]]:
             del failure  # Its traceback holds this frame.
 
 
+def _is_keep_alive(name: str, data: str) -> bool:
+    """Return True for an event that is no chunk, such as `event: ping` with the time of day."""
+    return name not in ("message", "error") and not data.strip().startswith(("{", "[DONE]"))
+
+
 def _read_document(call: _Call) -> Iterator[tuple[str, str]]:
     """Yield a JSON answer as one event."""
     body = bytearray()
@@ -1535,7 +1582,7 @@ def _read_document(call: _Call) -> Iterator[tuple[str, str]]:
         body += block
         if len(body) > _MAX_EVENT_BYTES:
             raise ProtocolError(f"the answer is longer than {_MAX_EVENT_BYTES >> 20} MiB")
-    text = body.decode("utf-8", "replace")
+    text = body.decode("utf-8-sig", "replace")
     if not call.is_framed and type(_parse_json(text)) is not dict:
         raise StreamInterruptedError(
             f"the answer from {call.host} ended after {len(body)} bytes, and is no JSON object"
@@ -1762,21 +1809,22 @@ EDGEE_MODEL, SSL_CERT_FILE, HTTPS_PROXY, HTTP_PROXY, NO_PROXY, NO_COLOR
 exit status: 0 done; 1 the gateway, the network or the stream failed;
 2 wrong usage, nothing to ask, or no key; 130 interrupted"""
 _TWO_WORDS = "-o and -H take two words each, as in -o temperature 0.2 and -H X-Team red"
-_WARNINGS = {"length": "cut at the token limit", "max_tokens": "cut at the token limit", "content_filter": "filtered"}
-_SILENCE_SECONDS = 2.0  # of a standard input that stays open
-_DEMO_SECONDS = 0.02  # between two words
+_CUT = "the answer was cut at the token limit"
+_WARNINGS = {"length": _CUT, "max_tokens": _CUT, "content_filter": "the answer was filtered"}  # by finish reason
+_SILENCE_SECONDS = 2.0  # of standard input, until a line says that it is waited for
+_DEMO_WORD_SECONDS = 0.02  # between two words
 _DEMO_PROMPT = "Tell me a story"
 _DEMO_ANSWER = """Once there was a file that was a whole client. People who had to trust it read it over a coffee, \
 from its first line to its last, and knew what it sent, and to whom. Then they copied it and went home."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line with these arguments, sys.argv's by default; return its exit status, as --help tells."""
+    """Run the command line; return its exit status, which --help explains. argv: default: sys.argv[1:]."""
     screen = _Screen()
-    if sys.stdout is None:  # closed by the parent process
+    if sys.stdout is None:  # It was closed when the process started.
         return screen.say("there is no standard output", 1)
     try:
-        with contextlib.suppress(SystemExit):  # of --help and --version
+        with contextlib.suppress(SystemExit):  # --help and --version raise it.
             _run_command(_make_parser().parse_args(argv), screen)
         sys.stdout.flush()
         return 0
@@ -1787,33 +1835,36 @@ def main(argv: list[str] | None = None) -> int:
         return screen.say(str(error), 2)
     except KeyboardInterrupt:
         return 130
-    except OSError as error:  # of standard output
-        with contextlib.suppress(OSError):  # Flushing it at exit would fail again, with noise.
+    except OSError as error:  # Writing to standard output failed.
+        with contextlib.suppress(OSError):  # Otherwise the flush at exit fails too, and Python says so.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        is_closed = error.errno in (errno.EPIPE, errno.EINVAL)  # EINVAL is for a closed pipe of Windows.
+        if isinstance(error.__context__, KeyboardInterrupt):  # Ctrl-C ended the reader of a pipe too.
+            return 130
+        is_closed = error.errno in (errno.EPIPE, errno.EINVAL)  # Windows says EINVAL for a closed pipe.
         return 0 if is_closed else screen.say(str(error), 1)
 
 
 class _Screen:
-    """Standard output and standard error. Where a terminal shows both, each begins on a line of its own."""
+    """Standard output and standard error. On a terminal that shows both, each begins on a new line."""
 
     def __init__(self) -> None:
+        self._shows_answer = sys.stdout is not None and sys.stdout.isatty()
         self._shows_errors = sys.stderr is not None and sys.stderr.isatty()
-        self._shows_both = self._shows_errors and sys.stdout is not None and sys.stdout.isatty()
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not self._shows_errors
+        # The old console of Windows, which has no WT_SESSION, would show the codes.
+        plain = plain or (os.name == "nt" and "WT_SESSION" not in os.environ)
+        self._reasoning_format = "{}" if plain else "\x1b[2m{}\x1b[0m"
         self._in_answer = False  # Standard output is in the middle of a line.
-        self._in_reasoning = False  # Standard error is in the middle of a line.
-        self._clock: threading.Thread | None = None
+        self._line_end = ""  # what ends the line that standard error is in the middle of
         self._clock_word = ""  # what the clock says before the seconds
-        self._clock_text = ""  # what of it stands on the terminal
         self._clock_over = threading.Event()
-        self._lock = threading.RLock()  # The clock is a thread.
+        self._lock = threading.RLock()  # The clock's thread writes too.
 
     def say(self, text: str, status: int = 0) -> int:
         """Write a line to standard error; return the status."""
-        line = " ".join(text.splitlines())
         with self._lock:
             self._begin_error_line()
-            self._write_error(f"edgee: {_printable(line)}\n")
+            self._write_error(f"edgee: {_printable(' '.join(text.splitlines()))}\n")
         return status
 
     def print_answer(self, text: str) -> None:
@@ -1821,35 +1872,29 @@ class _Screen:
         if text:
             self._clock_over.set()
             self._end_error_line()
-            print(text, end="", flush=True)
+            print(_printable(text) if self._shows_answer else text, end="", flush=True)
             self._in_answer = not text.endswith("\n")
 
     def print_reasoning(self, text: str) -> None:
         """Write a piece of the model's reasoning to standard error, dim on a terminal."""
-        if not self._in_reasoning:
-            self._clock_over.set()
+        self._clock_over.set()
+        if self._line_end != "\n":  # This is the first piece.
             self._begin_error_line()
-        # The old console of Windows, which has no WT_SESSION, would show the codes.
-        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not self._shows_errors
-        if plain or (os.name == "nt" and "WT_SESSION" not in os.environ):
-            self._write_error(_printable(text))
-        else:
-            self._write_error(f"\x1b[2m{_printable(text)}\x1b[0m")
-        self._in_reasoning = not text.endswith("\n")
+        self._write_error(self._reasoning_format.format(_printable(text)))
+        self._line_end = "" if text.endswith("\n") else "\n"
 
     def end_lines(self) -> None:
-        """Leave standard output and standard error at the beginning of a line."""
+        """End the lines that standard output and standard error are in the middle of."""
         self._clock_over.set()
         self._end_error_line()
         if self._in_answer:
             self.print_answer("\n")
 
-    def wait(self, word: str) -> None:
-        """Show on a terminal how long one waits, until something of the answer is written: "waiting, 12 s"."""
+    def show_clock(self, word: str) -> None:
+        """Count the seconds on a terminal, as in "waiting, 12 s", until a piece of the answer is written."""
+        if self._shows_errors and not self._clock_word:
+            threading.Thread(target=self._count_seconds, daemon=True).start()
         self._clock_word = word
-        if self._shows_errors and not self._clock:
-            self._clock = threading.Thread(target=self._count_seconds, daemon=True)
-            self._clock.start()
 
     def _count_seconds(self) -> None:
         for seconds in itertools.count(1):
@@ -1857,32 +1902,29 @@ class _Screen:
                 return
             with self._lock:
                 if not self._clock_over.is_set():
-                    self._clock_text = f"{self._clock_word}, {seconds} s"
-                    self._write_error(f"\r{self._clock_text}")
+                    text = f"{self._clock_word}, {seconds} s"
+                    self._write_error(f"\r{text}")
+                    self._line_end = f"\r{' ' * len(text)}  \r"  # Two more erase the ^C that Ctrl-C shows.
 
     def _begin_error_line(self) -> None:
         self._end_error_line()
-        if self._in_answer and self._shows_both:
+        if self._in_answer and self._shows_answer and self._shows_errors:
             print(flush=True)
             self._in_answer = False
 
     def _end_error_line(self) -> None:
         with self._lock:
-            if self._clock_text:
-                self._write_error(f"\r{' ' * len(self._clock_text)}  \r")  # Two more, for the ^C of a terminal.
-                self._clock_text = ""
-        if self._in_reasoning:
-            self._write_error("\n")
-            self._in_reasoning = False
+            self._write_error(self._line_end)
+            self._line_end = ""
 
     def _write_error(self, text: str) -> None:
-        if sys.stderr is not None:  # Otherwise print() would write to standard output.
-            with contextlib.suppress(OSError):  # There is no other place to tell it.
+        if text and sys.stderr is not None:  # With file=None print() would write to standard output.
+            with contextlib.suppress(OSError):  # There is nowhere to report it.
                 print(text, end="", file=sys.stderr, flush=True)
 
 
 def _printable(text: str) -> str:
-    """Return the text without what could control a terminal: all control characters but LF and TAB."""
+    """Replace what could control a terminal: all control characters but LF and TAB."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", text)
 
 
@@ -1896,12 +1938,12 @@ def _make_parser() -> argparse.ArgumentParser:
     about = "Stream an answer from the Edgee AI Gateway to standard output."
     parser: Any = argparse.ArgumentParser(name, _EXAMPLES, about, _ENDING)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.error = fail  # argparse would write several lines, and end the process.
+    parser.error = fail  # argparse's own writes several lines and ends the process.
     add = parser.add_argument
     flag: Any = {"action": "store_true"}
     many: Any = {"action": "append", "default": []}
     add("prompt", nargs="*", help="what to ask; text on standard input is put before it")
-    add("-m", "--model", help=f"else EDGEE_MODEL, else {_MODEL}")
+    add("-m", "--model", help=f"default: that of --input, else EDGEE_MODEL, else {_MODEL}")
     add("-s", "--system", metavar="TEXT", help="a system message")
     add("-t", "--tag", help="a tag for the gateway's analytics (*)", **many)
     add("-o", "--option", metavar=("KEY", "VALUE"), help="any other field, VALUE as JSON or text (*)", nargs=2, **many)
@@ -1912,39 +1954,39 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--reasoning", help="show the model's reasoning, on standard error", **flag)
     add("-u", "--usage", help="end with a line on tokens, savings and time", **flag)
     add("--models", help="list the gateway's models", **flag)
-    add("--base-url", metavar="URL", help=f"else EDGEE_BASE_URL, else {_DEFAULT_BASE_URL}")
+    add("--base-url", metavar="URL", help=f"default: EDGEE_BASE_URL, else {_DEFAULT_BASE_URL}")
     add("--timeout", metavar="SECONDS", help="the longest wait for the answer, and for each next event", type=float)
-    add("--demo", help="show an answer made up by this process", **flag)
-    add("-v", "--verbose", help="tell on standard error what is sent and what comes", **flag)
+    add("--demo", help="answer from this process, without a model", **flag)
+    add("-v", "--verbose", help="write the DEBUG log to standard error", **flag)
     add("--version", action="version", version=f"edgee {__version__}")
     return parser  # type: ignore[no-any-return]
 
 
 def _run_command(arguments: argparse.Namespace, screen: _Screen) -> None:
-    """Ask for what the arguments say, and print what comes."""
+    """Do what the arguments say: print an answer, or the list of models."""
     if any("=" in name or ":" in name for name, _ in (*arguments.option, *arguments.header)):
         raise ValueError(_TWO_WORDS)
     if any(name == "stream" for name, _ in arguments.option):
-        raise ValueError("-o stream cannot be used: an answer is streamed, or with --no-stream it is not")
+        raise ValueError("-o stream cannot be used: answers are streamed unless --no-stream is given")
     _set_output_encoding()
-    show = _printable if sys.stdout.isatty() and not arguments.json else str
     with contextlib.ExitStack() as stack:
         stack.callback(screen.end_lines)
         if arguments.verbose:
             _show_log(screen, stack)
         client = _open_client(arguments, screen, stack)
         if arguments.models:
+            screen.show_clock("waiting")
             for model in client.models():
-                screen.print_answer(f"{show(str(model.id))}\n")
+                screen.print_answer(f"{model.id}\n")
         else:
-            _print_answer(client, _read_question(arguments, screen), arguments, screen, show)
+            _print_answer(client, _read_question(arguments, screen), arguments, screen)
 
 
 def _set_output_encoding() -> None:
-    """Write UTF-8 to pipes and files, and replace what a terminal cannot show."""
+    """Write UTF-8 to pipes and files unless PYTHONIOENCODING is set; write ? for what the encoding lacks."""
     output: Any = sys.stdout
     chosen = os.environ.get("PYTHONIOENCODING", "")
-    if hasattr(output, "reconfigure"):  # not where a caller of main() has replaced it
+    if hasattr(output, "reconfigure"):  # A caller of main() may have replaced it.
         encoding = None if chosen or output.isatty() else "utf-8"
         output.reconfigure(encoding=encoding, errors=None if ":" in chosen else "replace")
 
@@ -1953,11 +1995,13 @@ def _show_log(screen: _Screen, stack: contextlib.ExitStack) -> None:
     """Write the DEBUG log to standard error, until the stack is closed."""
     import logging
 
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            screen.say(record.getMessage())
+    logger = logging.getLogger("edgee")
+    handler: Any = logging.Handler()
 
-    logger, handler = logging.getLogger("edgee"), Handler()
+    def emit(record: logging.LogRecord) -> None:
+        screen.say(record.getMessage())
+
+    handler.emit = emit
     stack.callback(logger.setLevel, logger.level)
     stack.callback(logger.removeHandler, handler)
     logger.setLevel(logging.DEBUG)
@@ -1965,21 +2009,21 @@ def _show_log(screen: _Screen, stack: contextlib.ExitStack) -> None:
 
 
 def _open_client(arguments: argparse.Namespace, screen: _Screen, stack: contextlib.ExitStack) -> Edgee:
-    """Return a client of the gateway, or of the demo's. The end of the stack closes it."""
+    """Return a client of the gateway or of the demo. The stack closes it."""
     settings = EdgeeConfig(None, arguments.base_url, arguments.timeout, None, dict(arguments.header))
-    if not arguments.demo:
-        if not os.environ.get("EDGEE_API_KEY"):
-            raise ValueError("EDGEE_API_KEY is not set: export EDGEE_API_KEY=YOUR-KEY, or try --demo")
-        return stack.enter_context(Edgee(settings))
-    if arguments.base_url:
-        raise ValueError("--demo answers from this process: --base-url cannot be used with it")
-    screen.say("this is a demo: the answer comes from this process, and from no model")
-    settings.api_key, settings.base_url = "demo", stack.enter_context(_serve_demo())
-    return stack.enter_context(_DemoClient(settings))
+    if arguments.demo:
+        if arguments.base_url:
+            raise ValueError("--demo cannot be used with --base-url")
+        screen.say("this is a demo: the answer comes from this process, not from a model")
+        settings.api_key, settings.base_url = "demo", stack.enter_context(_serve_demo())
+        return stack.enter_context(_DemoClient(settings))
+    if not os.environ.get("EDGEE_API_KEY"):
+        raise ValueError("EDGEE_API_KEY is not set: export EDGEE_API_KEY=YOUR-KEY, or try --demo")
+    return stack.enter_context(Edgee(settings))
 
 
 def _read_question(arguments: argparse.Namespace, screen: _Screen) -> dict[str, Any]:
-    """Return the input object that the arguments, the files and standard input amount to, with its model."""
+    """Return the request's body, from the arguments, the file of --input and standard input."""
     body = _read_input_file(arguments.input, screen)
     for name, value in arguments.option:
         found = _parse_json(value)
@@ -1991,16 +2035,16 @@ def _read_question(arguments: argparse.Namespace, screen: _Screen) -> dict[str, 
         prompt = _DEMO_PROMPT
     system = [{"role": "system", "content": arguments.system}] if arguments.system else []
     user = [{"role": "user", "content": prompt}] if prompt else []
-    body["messages"] = [*system, *_take_list(body, "messages"), *user]
+    body["messages"] = [*system, *_list_member(body, "messages"), *user]
     if arguments.tag:
-        body["tags"] = [*_take_list(body, "tags"), *arguments.tag]
+        body["tags"] = [*_list_member(body, "tags"), *arguments.tag]
     if arguments.usage and not arguments.no_stream:
         body["stream_options"] = {"include_usage": True, **_as_object(body.get("stream_options"))}
     body["model"] = arguments.model or body.get("model") or os.environ.get("EDGEE_MODEL") or _MODEL
     return body
 
 
-def _take_list(body: dict[str, Any], name: str) -> list[Any]:
+def _list_member(body: dict[str, Any], name: str) -> list[Any]:
     """Return the list of that name in an input object, an empty one if there is none."""
     found: Any = body.get(name) or []
     _require(name, found, list, "a list")
@@ -2023,10 +2067,10 @@ def _read_input_file(name: str | None, screen: _Screen) -> dict[str, Any]:
 
 
 def _read_standard_input(screen: _Screen) -> str:
-    """Return the text on standard input, none if that is a terminal; say so if its end does not come."""
+    """Return the text on standard input, "" if it is a terminal. If its end does not come, say what is waited for."""
     if sys.stdin is None or sys.stdin.isatty():
         return ""
-    timer = threading.Timer(_SILENCE_SECONDS, screen.say, ["waiting for standard input; < /dev/null if there is none"])
+    timer = threading.Timer(_SILENCE_SECONDS, screen.say, ["waiting for standard input; use < /dev/null for none"])
     timer.daemon = True
     timer.start()
     try:
@@ -2034,24 +2078,21 @@ def _read_standard_input(screen: _Screen) -> str:
     finally:
         timer.cancel()
     try:
-        text = data.decode("utf-8-sig") if isinstance(data, bytes) else str(data)
+        return (data.decode("utf-8-sig") if isinstance(data, bytes) else str(data)).rstrip()
     except UnicodeDecodeError as error:
         raise ValueError(f"standard input is not text in UTF-8: {error}") from error
-    if "\0" in text:
-        raise ValueError("standard input is not text: it has a zero byte")
-    return text.rstrip()
 
 
 class _Summary:
-    """What the command line remembers of an answer: all but its text."""
+    """What is told about an answer after its text."""
 
     def __init__(self, model: str) -> None:
         self.model = model
         self.usage: Usage | None = None
         self.compression: Compression | None = None
-        self.reason: str | None = None  # why the first choice ended
+        self.finish_reason: str | None = None  # of the first choice
         self.indexes: list[int] = []  # of the choices, in the order in which they came
-        self.tool_calls: list[dict[str, Any]] = []  # pieces of them
+        self.tool_calls: list[dict[str, Any]] = []  # the pieces of the first choice's
         self.start = time.monotonic()
         self.first_text_seconds: float | None = None
 
@@ -2067,22 +2108,21 @@ class _Summary:
                 message = _choice_message(raw, _message_member(chunk.headers))
                 text += _content_text(choice.delta.content) or _content_text(message.get("refusal")) or ""
                 reasoning += _reasoning_text(message) or ""
-                self.reason = choice.finish_reason or self.reason
+                self.finish_reason = choice.finish_reason or self.finish_reason
                 self.tool_calls += choice.delta.tool_calls or []
         if text and self.first_text_seconds is None:
             self.first_text_seconds = time.monotonic() - self.start
         return text, reasoning
 
     def find_warning(self, all_shown: bool) -> str | None:
-        """Return what a reader of the text should know. all_shown: the JSON of the answer was printed."""
-        if str(self.reason).lower() in _WARNINGS:
-            return f"warning: the answer was {_WARNINGS[str(self.reason).lower()]}"
-        if all_shown:
-            return None
+        """Return a warning about the answer, or None. all_shown: its JSON was printed."""
+        cut = _WARNINGS.get(str(self.finish_reason).lower())
+        if cut or all_shown:
+            return cut
         if self.first_text_seconds is None and not self.tool_calls:
-            return "warning: the answer has no text; --json shows all of it"
+            return "the answer has no text; --json shows all of it"
         if len(self.indexes) > 1:
-            return f"warning: {len(self.indexes)} choices came, and only the first is shown; --json shows all"
+            return f"{len(self.indexes)} choices came, and only the first is shown; --json shows all"
         return None
 
     def usage_line(self) -> str:
@@ -2100,42 +2140,44 @@ class _Summary:
         return f"{self.model}: " + ", ".join([*parts, f"{time.monotonic() - self.start:.2f} s in all"])
 
 
-def _ask(client: Edgee, body: dict[str, Any], whole: bool) -> Iterator[StreamChunk]:
-    """Yield the chunks of an answer. whole: send() asks for it, and it is one chunk."""
-    if whole:
-        response = client.send(body["model"], body)
-        yield _parse_chunk(response.raw, response.headers, "message")
-    else:
-        yield from client.stream(body["model"], body)
+def _make_joiner() -> Any:
+    """Return a function that passes text on. Of a character that is split in two surrogates it keeps the first back."""
+    decode = codecs.getincrementaldecoder("utf-16-le")("surrogatepass").decode
+
+    def join(text: str, is_last: bool = False) -> str:
+        return decode(text.encode("utf-16-le", "surrogatepass"), is_last)
+
+    return join
 
 
-def _print_answer(
-    client: Edgee, body: dict[str, Any], arguments: argparse.Namespace, screen: _Screen, show: Any
-) -> None:
-    """Ask, print the answer as it comes, and then what else there is to say."""
+def _print_answer(client: Edgee, body: dict[str, Any], arguments: argparse.Namespace, screen: _Screen) -> None:
+    """Send the request; print the answer as it comes, then tool calls, a warning and the line of --usage."""
     summary = _Summary(body["model"])
-    # A character may be split over two chunks, as two surrogates. This keeps the first of them until the second comes.
-    join = codecs.getincrementaldecoder("utf-16-le")("surrogatepass").decode
+    join_text, join_reasoning = _make_joiner(), _make_joiner()
     if not arguments.json:
-        screen.wait("waiting")
-    for chunk in _ask(client, body, arguments.no_stream):
+        screen.show_clock("waiting")
+    answer = client.send(body["model"], body, not arguments.no_stream)
+    if isinstance(answer, SendResponse):
+        chunks: Iterable[StreamChunk] = [_parse_chunk(answer.raw, answer.headers, "message")]
+    else:
+        chunks = answer
+    for chunk in chunks:
         text, reasoning = summary.add(chunk)
         if arguments.json:
             screen.print_answer(json.dumps(chunk.raw) + "\n")
             continue
         if reasoning and arguments.reasoning:
-            screen.print_reasoning(reasoning)
+            screen.print_reasoning(join_reasoning(reasoning))
         elif reasoning:
-            screen.wait("thinking")
-        screen.print_answer(show(join(text.encode("utf-16-le", "surrogatepass"))))
-    screen.print_answer(show(join(b"", True)))
+            screen.show_clock("thinking")
+        screen.print_answer(join_text(text))
+    screen.print_answer(join_text("", True))
     screen.end_lines()
-    if not arguments.json:
-        for call in _merge_tool_calls(summary.tool_calls):
-            screen.print_answer(show(json.dumps(call)) + "\n")
+    for call in [] if arguments.json else _merge_tool_calls(summary.tool_calls):
+        screen.print_answer(json.dumps(call) + "\n")
     warning = summary.find_warning(all_shown=arguments.json)
     if warning:
-        screen.say(warning)
+        screen.say(f"warning: {warning}")
     if arguments.usage:
         screen.say(summary.usage_line())
 
@@ -2144,18 +2186,17 @@ def _print_answer(
 
 
 class _DemoClient(Edgee):
-    """A client of the demo's gateway. No proxy could reach that."""
+    """A client without a proxy: none could reach the demo's gateway."""
 
     __slots__ = ()
     _use_proxies = False
 
 
-def _make_demo_chunks(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _make_demo_chunks(prompt: str) -> Iterator[dict[str, Any]]:
     """Yield the JSON of the chunks of the demo's answer, a word each."""
-    prompt = _content_text(_as_object(body["messages"][-1]).get("content")) or ""
     words = re.findall(r"\s*\S+", f"You asked: {prompt}\n\n{_DEMO_ANSWER}")
     for word in words:
-        time.sleep(_DEMO_SECONDS)
+        time.sleep(_DEMO_WORD_SECONDS)
         yield {"model": "demo", "choices": [{"index": 0, "delta": {"content": word}}]}
     counts = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(words)}
     yield {"model": "demo", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": counts}
@@ -2169,11 +2210,11 @@ def _serve_demo() -> Generator[str, None, None]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.answer("application/json", [json.dumps({"data": [{"id": "demo"}]})])
+            self.answer("application/json", ['{"data": [{"id": "demo"}]}'])
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            chunks = _make_demo_chunks(body)
+            chunks = _make_demo_chunks(_content_text(body["messages"][-1].get("content")) or "")
             if body.get("stream"):
                 events = itertools.chain(map(json.dumps, chunks), ["[DONE]"])
                 self.answer("text/event-stream", (f"data: {data}\n\n" for data in events))
@@ -2182,17 +2223,14 @@ def _serve_demo() -> Generator[str, None, None]:
                 self.answer("application/json", [json.dumps(whole.raw)])
 
         def answer(self, content_type: str, pieces: Iterable[str]) -> None:
+            self.send_response_only(200)  # send_response() writes a line to standard error as well.
+            self.send_header("Content-Type", content_type)
             with contextlib.suppress(OSError):  # The client has left.
-                self.send_response(200)
-                self.send_header("Content-Type", content_type)
                 self.end_headers()
                 for piece in pieces:
                     self.wfile.write(piece.encode())
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Write nothing to standard error."""
-
-    # Not http.server.HTTPServer, which looks its own name up: that can hang without a network.
+    # http.server.HTTPServer looks up its own name, which can hang without a network.
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
@@ -2204,7 +2242,7 @@ def _serve_demo() -> Generator[str, None, None]:
 
 if __name__ == "__main__":
     status = main()
-    if status == 130 and os.name == "posix":  # End as SIGINT does, so that a shell's loop ends too.
+    if status == 130 and os.name == "posix":  # A shell ends its loop only if SIGINT ended the process.
         import signal
 
         signal.signal(signal.SIGINT, signal.SIG_DFL)
