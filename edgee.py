@@ -41,6 +41,7 @@ TYPE_CHECKING = False  # Importing it from typing would take 2 ms.
 if TYPE_CHECKING:
     import argparse
     import base64  # At run time _import_http() imports these, and _make_tls_context() imports ssl.
+    import calendar
     import email.utils
     import http.client
     import random
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     Chunks = Generator["StreamChunk", None, None]
     _StrDict = Dict[str, str]
 else:
-    Any = object  # typing.get_type_hints() looks it up.
+    Any = object  # typing.get_type_hints() looks it up for the dataclasses.
     _StrDict = dict
 
 __version__ = "0.3.0"
@@ -150,7 +151,7 @@ class InputObject:
 
 
 class _Headers(_StrDict):
-    """The headers of a response: a dict with names in lower case. A look-up may use any case."""
+    """The headers of a response: a dict. Names are stored in lower case; a look-up may use any case."""
 
     def __contains__(self, name: object) -> bool:
         return super().__contains__(str(name).lower())
@@ -227,7 +228,7 @@ class StreamChunk:
 
     @property
     def text(self) -> str | None:
-        """The text of the first choice, None if this chunk has none."""
+        """The text of the first choice, None if this chunk has none. A refusal is not text: see `raw`."""
         return _content_text(self.choices[0].delta.content) if self.choices else None
 
     @property
@@ -274,7 +275,7 @@ class SendResponse:
 
     @property
     def text(self) -> str | None:
-        """The text of the first choice, None if there is none."""
+        """The text of the first choice, None if there is none. A refusal is not text: see `message`."""
         return _content_text((self.message or {}).get("content"))
 
     @property
@@ -366,14 +367,15 @@ class EventStreamParser:
     [('message', '{"a": 1}')]
 
     The bytes may be cut anywhere. Events whose data is blank are left out: they are keep-alives. An event
-    of more than 64 MiB raises ProtocolError. unended: the beginning of a line whose end has not come; read it only.
+    of more than 64 MiB raises ProtocolError. The fields id and retry are ignored.
+    unended: the start of a line that has not ended; do not change it.
     """
 
     def __init__(self) -> None:
         self.unended = bytearray()
         self._data_buffer: list[bytes] = []
         self._event_name = "message"
-        self._held_bytes = 0  # of the event so far, or somewhat more
+        self._held_bytes = 0  # An upper bound for the event so far. _check_length() computes it exactly.
         self._at_start = True
         self._after_cr = False
 
@@ -452,7 +454,10 @@ _scan_json = _json_decoder.scan_once  # json.loads() adds 0.6 µs for a chunk, a
 
 
 def _decode_event(name: str, data: str, headers: Any, key: str) -> dict[str, Any]:
-    """Return the JSON object of an event. Raise APIError if it is an error, ProtocolError if there is no object."""
+    """Return the JSON object of an event. Raise APIError if it is an error, ProtocolError if there is no object.
+
+    data: without white space at its start.
+    """
     if name == "error":
         raise _api_error(data, headers, key)
     raw: Any
@@ -759,7 +764,8 @@ def _unwrap_list(value: Any) -> Any:
 def _find_error(document: Any) -> tuple[str | int | None, str | None, int | None]:
     """Return the code, the message and the HTTP status in a JSON error, None for what it does not have.
 
-    Gateways nest `error`, `message` and `detail` in all ways. The innermost says most, and text in `error` least.
+    Gateways put errors into errors, under one of four names. What an inner one says wins. In one object the order is
+    message, msg, detail, error.
     """
     code: str | int | None = None
     message: str | None = None
@@ -768,12 +774,12 @@ def _find_error(document: Any) -> tuple[str | int | None, str | None, int | None
     while error.__class__ is dict:
         if error.get("code").__class__ in (str, int):
             code = error["code"]
-        numbers = [str(error.get(name)) for name in ("code", "status", "status_code")]
-        status = next((int(number) for number in numbers if re.fullmatch("[45][0-9][0-9]", number)), status)
-        inner = [_unwrap_list(error.get(name)) for name in ("message", "msg", "detail", "error")]
+        for name in ("status_code", "status", "code"):  # the last one wins
+            if re.fullmatch("[45][0-9][0-9]", str(error.get(name))):
+                status = int(error[name])
+        inner: list[Any] = [_unwrap_list(error.get(name)) for name in ("message", "msg", "detail", "error")]
         message = next((text for text in inner if isinstance(text, str) and text.strip()), message)
-        objects: list[Any] = [value for value in inner if value.__class__ is dict]
-        error = objects[0] if objects else None
+        error = next((value for value in inner if value.__class__ is dict), None)
     return code, message, status
 
 
@@ -786,7 +792,7 @@ def _parse_retry_after(headers: Any) -> float | None:
     # What is no date raises one of these, the last two in Python 3.8 and 3.9.
     with contextlib.suppress(TypeError, ValueError, OverflowError, LookupError, UnboundLocalError):
         date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-        return max(0.0, date.timestamp() - time.time())
+        return max(0.0, calendar.timegm(date.utctimetuple()) - time.time())
     return None
 
 
@@ -827,8 +833,10 @@ def _resolve_settings(config: Any) -> EdgeeConfig:
         _require("config", config, Mapping, "an API key, an EdgeeConfig or a dict")
         known = [setting.name for setting in fields(EdgeeConfig)]
         unknown = [str(name) for name in config if name not in known]
-        if unknown:  # A name with digits is not shown, because it may be a key in the wrong place.
-            shown = ", ".join(name for name in unknown if re.fullmatch("[a-z_]+", name)) or "its name may be secret"
+        if unknown:  # A name that may be a key in the wrong place is not shown.
+            shown = (
+                ", ".join(name for name in unknown if re.fullmatch("[A-Za-z_]{1,20}", name)) or "its name may be secret"
+            )
             raise ValueError(f"unknown setting: {shown}; known are {', '.join(known)}")
         config = EdgeeConfig(**config)
     key = _check_key(_given(config.api_key, "EDGEE_API_KEY"))
@@ -858,7 +866,10 @@ def _check_key(key: Any) -> str:
 
 
 def _check_base_url(url: Any) -> str:
-    """Return the URL without a default port or /v1. No message shows it, because it may hold a password."""
+    """Return the URL without a default port, slashes at its end, /v1 and /v1/chat/completions.
+
+    No message shows it, because it may hold a password.
+    """
     _require("base_url", url, str, "a str")
     found = _BASE_URL_PATTERN.fullmatch(url)
     if not found or int((found[3] or ":0")[1:]) > 65535:
@@ -897,7 +908,7 @@ def _build_request(model: Any, input: Any, stream: bool) -> tuple[bytes, dict[st
     if not model.strip():
         raise ValueError("model is empty")
     body = {**_read_input(input), "model": model, "stream": stream}
-    if not stream:
+    if not stream:  # A "stream" of the input is dropped too.
         del body["stream"]
     switches = [name for name in _SWITCH_HEADERS if isinstance(body.get(name), bool)]
     headers = {_SWITCH_HEADERS[name]: str(body.pop(name)).lower() for name in switches}
@@ -937,7 +948,12 @@ def _object_members(value: Any) -> dict[str, Any]:
 
 # ---- HTTP: connections of http.client that are kept, proxies, TLS, and a limit to every wait -------------------------
 #
-# A request goes through urllib.request's OpenerDirector.open() to _Call.send(). No handler follows redirects.
+# A request goes through urllib.request's OpenerDirector.open(), because tools that watch urllib (OpenTelemetry) wrap
+# that method and add their headers. The opener's one handler passes it on to _Call.handle_open(), which uses
+# http.client. No handler follows redirects.
+#
+# These details of http.client are not documented. They are the same from Python 3.8 to 3.14, and the tests hold them:
+# HTTPConnection._create_connection and .response_class; HTTPResponse.fp, .length, and .begin() when .headers is None.
 
 _CONNECT_SECONDS = 10.0  # for all addresses of the host, a proxy's answer and TLS together
 _KEEPALIVE_SECONDS = 60  # of silence, before TCP asks whether the other end is still there
@@ -950,8 +966,9 @@ _CLOSED_MESSAGE = "the client was closed before the answer was complete"
 
 def _import_http() -> None:
     """Import what only requests need. They take 20 ms."""
-    global base64, email, http, random, selectors, socket, urllib
+    global base64, calendar, email, http, random, selectors, socket, urllib
     import base64
+    import calendar
     import email.utils
     import http.client
     import random
@@ -971,7 +988,8 @@ class _Transport:
         self.address = name.strip("[]"), int(port[1:]) if port else _PORTS[self.scheme]
         self.idle: list[Any] = []  # (connection, its last response, when it became idle)
         self.calls: set[_Call] = set()  # the running ones
-        self.opener: Any = None  # made for the first request, with the next two
+        # The next three are made for the first request.
+        self.opener: Any = None
         self.context: ssl.SSLContext | None = None
         self.proxy: tuple[tuple[str, int], dict[str, str]] | None = None  # its address and the headers for it
         self._use_proxies = use_proxies
@@ -980,7 +998,7 @@ class _Transport:
         weakref.finalize(self, _close_idle, self.idle).atexit = False  # At exit the system closes sockets anyway.
 
     def begin(self, call: _Call) -> None:
-        """Make ready for a call."""
+        """Register a running call. Before the first one, find the proxy and make the TLS context and the opener."""
         _import_http()
         self._forget_parent()
         self.calls.add(call)
@@ -995,18 +1013,18 @@ class _Transport:
             _close_idle(self.idle)
 
     def _prepare(self) -> None:
-        """Find the proxy and make the TLS context and the opener. All requests use them."""
+        """Make what all requests use."""
         self.proxy = _find_proxy(self.scheme, self.address) if self._use_proxies else None
         self.context = _make_tls_context() if self.scheme == "https" else None
 
-        def send(request: Any) -> Any:
-            return request.call.send(request)
+        def handle_open(request: Any) -> Any:
+            return request.call.handle_open(request)
 
-        # An opener and its handlers refer to each other. If they referred to this object, idle sockets would stay open
+        # An opener and its handler refer to each other. If they referred to this object, idle sockets would stay open
         # until the garbage collector runs.
         opener = urllib.request.OpenerDirector()
         handler: Any = urllib.request.BaseHandler()
-        handler.http_open = handler.https_open = send
+        handler.http_open = handler.https_open = handle_open
         opener.add_handler(handler)
         self.opener = opener
 
@@ -1044,7 +1062,9 @@ class _Call:
         self._running = threading.Lock()
         self._running.acquire()
         self._step_deadline = 0.0  # when the current step on the socket times out
-        self._timeout_is_full = False  # The socket's time-out is that of a whole stage.
+        self._restarted = (
+            False  # The last block restarted the stage, so the socket's time-out is that of a whole stage.
+        )
         self._lock = threading.RLock()  # An RLock: a signal handler or the garbage collector may come in.
         self._process = os.getpid()
 
@@ -1070,11 +1090,11 @@ class _Call:
             raise StreamInterruptedError(_CLOSED_MESSAGE)
 
     def is_alarm(self, error: Exception) -> bool:
-        """Return True if a time-out came before the socket's: a signal handler of the program has raised it."""
+        """Return True if a signal handler of the program raised this TimeoutError: the socket's own comes later."""
         return _is_timeout(error) and time.monotonic() < self._step_deadline - _CLOCK_TICK_SECONDS
 
-    def open(self) -> None:
-        """Send the request, and read the head of its answer."""
+    def request(self) -> None:
+        """Send the request through the opener, and keep the head of its answer."""
         request: Any = urllib.request.Request(self.url, self.body)
         headers = {"Authorization": f"Bearer {self.key}", "User-Agent": f"edgee-py/{__version__}"}
         if self.body is not None:
@@ -1100,8 +1120,8 @@ class _Call:
         request_id = _one_line(self.headers.get("x-request-id", "none"), self.key)
         _log("%d %s, request id %s", self.response.status, _one_line(self.response.reason, self.key), request_id)
 
-    def send(self, request: Any) -> Any:
-        """Send a request on a kept or a new connection; return the response when its head has come."""
+    def handle_open(self, request: Any) -> Any:
+        """Send the opener's request on a kept or a new connection; return http.client's response."""
         start = time.monotonic()
         self.begin_stage("connect", min(self.timeout, _CONNECT_SECONDS))
         self.reused = self._take_idle()
@@ -1139,7 +1159,7 @@ class _Call:
             self.limit_step()
             response.headers = None
             response.begin()
-        if self.ended:  # http.client takes a head that was cut for a whole one.
+        if self.ended:  # http.client accepts a head that was cut off.
             raise ConnectionAbortedError(_CLOSED_MESSAGE)
         return response
 
@@ -1177,7 +1197,7 @@ class _Call:
         connection.set_debuglevel(0)  # Its output would show the key.
         if proxy and context:
             connection.set_tunnel(*address, proxy[1])
-        connection._create_connection = self._connect_socket  # a private name, the same from Python 3.8 to 3.14
+        connection._create_connection = self._connect_socket
         connection.response_class = self._make_response
         try:
             connection.connect()
@@ -1196,19 +1216,19 @@ class _Call:
 
     def _connect_socket(self, address: tuple[str, int], *_timeout_and_source: object) -> Any:
         """Return a socket that is connected to a host. Each of its addresses gets a fair share of the time."""
-        self._step_deadline = float("inf")  # The look-up never times out: a TimeoutError is the program's own.
+        self._step_deadline = float("inf")  # Looking up a name raises no TimeoutError of its own: see is_alarm().
         found = socket.getaddrinfo(*address, 0, socket.SOCK_STREAM)
-        for left, (family, kind, protocol, _, resolved) in zip(range(len(found), 0, -1), found):
+        for untried, (family, kind, protocol, _, resolved) in zip(range(len(found), 0, -1), found):
             try:
                 self.sock = socket.socket(family, kind, protocol)
                 _set_keepalive(self.sock)
-                self.limit_step((self.deadline - time.monotonic()) / left)
+                self.limit_step((self.deadline - time.monotonic()) / untried)
                 self.sock.connect(resolved)
                 self.limit_step()  # A proxy's answer may take what is left.
                 return self.sock
             except OSError as error:
                 self.let_go()
-                if left == 1 or self.ended or self.is_alarm(error):
+                if untried == 1 or self.ended or self.is_alarm(error):
                     raise
         raise OSError("its name has no address")
 
@@ -1228,9 +1248,9 @@ class _Call:
         try:
             if restart:
                 self.deadline = self._step_deadline = time.monotonic() + self.seconds
-            if not (restart and self._timeout_is_full) and not self.response.isclosed():
+            if not (restart and self._restarted) and not self.response.isclosed():
                 self.limit_step()
-            self._timeout_is_full = restart
+            self._restarted = restart
             block: bytes = self.response.read1(_BLOCK_BYTES)
             # At a cut, read1() raises IncompleteRead in a chunked body, and returns b"" in one of a known length.
             if not block and (self.response.length or self.ended):
@@ -1242,18 +1262,18 @@ class _Call:
             raise _network_error(error, self) from error
 
     def let_go(self, keep: bool = False) -> None:
-        """Let go of the connection: keep it for another call (after a whole and good answer), or close it."""
+        """Keep the connection for another call if keep is True and the server allows it, else close it."""
         with self._lock:
             connection, response, sock = self.connection, self.response, self.sock
             self.connection = self.response = self.sock = None
             # After an interim answer that says "Connection: close" the connection has dropped its socket.
-            keep = keep and not self.ended and not response.will_close and connection.sock is not None
-            keep = keep and len(self.transport.idle) < _IDLE_CONNECTIONS
-            if keep:  # while locked: close() first ends this call, and then closes the idle connections
+            keep = keep and not response.will_close and connection.sock is not None
+            if keep and not self.ended and len(self.transport.idle) < _IDLE_CONNECTIONS:
+                # In the lock, because close() ends this call first, and then closes the idle connections.
                 self.transport.idle.append((connection, response, time.monotonic()))
-        if not keep:
-            for opened in filter(None, (connection, response, sock)):
-                opened.close()
+                return
+        for opened in filter(None, (connection, response, sock)):
+            opened.close()
 
     def end(self) -> None:
         """End the call from another thread. A read that waits returns at once."""
@@ -1370,7 +1390,7 @@ _FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS, _LONGEST_RETRY_AFTER_SECONDS =
 _STATUS_OF_CODE = {"provider_error": 502, "internal_error": 500}  # where events of this gateway name no status
 _NO_CREDIT_CODES = ("usage_limit_exceeded", "insufficient_quota")
 _GAVE_UP_REASONS = ("error", "abort", "network_error", "insufficient_system_resource")
-_REAL_ENCODINGS = frozenset({"gzip", "br", "deflate", "zstd", "compress"})
+_COMPRESSIONS = ("gzip", "br", "deflate", "zstd", "compress")
 
 
 def _exchange(call: _Call) -> Chunks:
@@ -1399,7 +1419,7 @@ def _send_until_answered(call: _Call) -> tuple[StreamChunk, Generator[StreamChun
         attempt += 1
         _log("%s %s, attempt %d", call.method, call.url, attempt)
         try:
-            call.open()
+            call.request()
             _check_head(call)
             chunks = _read_chunks(call)
             return next(chunks), chunks
@@ -1413,7 +1433,10 @@ def _send_until_answered(call: _Call) -> tuple[StreamChunk, Generator[StreamChun
 
 
 def _retry_seconds(error: EdgeeError, attempt: int, call: _Call) -> float | None:
-    """Return how long to wait before a request is sent again, None if it must not be sent again."""
+    """Return how long to wait before a request is sent again, None if it must not be sent again.
+
+    After a kept connection that was dead, the other ones are closed.
+    """
     if isinstance(error, APIError):
         status = error.status or _STATUS_OF_CODE.get(str(error.code), 0)
         no_credit = status == 429 and error.code in _NO_CREDIT_CODES and error.retry_after is None
@@ -1442,20 +1465,20 @@ def _may_be_sent_again(error: EdgeeError, call: _Call) -> bool:
 
 
 def _check_head(call: _Call) -> None:
-    """Raise unless the head says that the body can be read."""
+    """Raise unless the status is 2xx and the body is of a kind that can be read."""
     codings = {coding.lower() for coding in call.response.headers.get_all("transfer-encoding", ["identity"])}
     bad_length = "content-length" in call.headers and not call.is_framed
     if call.response.headers.defects or codings not in ({"identity"}, {"chunked"}) or bad_length:
-        raise ProtocolError("the head of the answer is malformed: it does not say where the body ends")
+        raise ProtocolError("the head of the answer is malformed, so the end of its body is not certain")
     encoding = _one_line(call.headers.get("content-encoding", ""), call.key).lower()
-    readable = not _REAL_ENCODINGS & {re.sub("^x-", "", name.strip()) for name in encoding.split(",")}
+    is_compressed = any(re.sub("^x-", "", name.strip()) in _COMPRESSIONS for name in encoding.split(","))
     if not 200 <= call.response.status < 300:
-        raise _status_error(call, readable)
-    if not readable:
+        raise _status_error(call, is_compressed)
+    if is_compressed:
         raise ProtocolError(f"the answer is encoded as {encoding}, which was not asked for")
     if call.streamed:
         is_expected = call.content_type in ("text/event-stream", "application/json")
-    else:
+    else:  # send() reads JSON under any other label.
         is_expected = call.content_type not in ("text/event-stream", "text/html")
     if not is_expected:
         raise _content_type_error(call)
@@ -1464,16 +1487,16 @@ def _check_head(call: _Call) -> None:
 def _content_type_error(call: _Call) -> EdgeeError:
     """Return the error for an answer of a wrong content type."""
     start = _one_line(_read_excerpt(call), call.key)
-    if not (start or call.is_framed):  # http.client takes a head that was cut for a whole one.
+    if not (start or call.is_framed):  # http.client accepts a head that was cut off.
         return NetworkError(f"the connection to {call.host} broke: the answer was cut")
     hint = _url_hint(call) if _is_page(call, start) else ""
     return ProtocolError(f"the answer is {_one_line(call.content_type, call.key)}: {start}{hint}")
 
 
-def _status_error(call: _Call, readable: bool) -> APIError:
-    """Return the error for a status other than 2xx. readable: the body is not compressed."""
+def _status_error(call: _Call, is_compressed: bool) -> APIError:
+    """Return the error for a status other than 2xx. The text of a compressed body is left out."""
     status, reason, hint = call.response.status, _one_line(call.response.reason, call.key), ""
-    text = _read_excerpt(call) if readable else ""
+    text = "" if is_compressed else _read_excerpt(call)
     if 300 <= status < 400:
         target = _one_line(call.headers.get("location", "nowhere"), call.key)
         text, reason = "", f"redirect to {target} not followed, because the key would go with it; check base_url"
@@ -1494,7 +1517,10 @@ def _url_hint(call: _Call) -> str:
 
 
 def _read_excerpt(call: _Call) -> str:
-    """Return the start of a body that will be shown in an error, as much of it as comes soon."""
+    """Return the start of a body that will be shown in an error, as much of it as comes soon.
+
+    Let go of the connection if the body has ended.
+    """
     body = b""
     call.begin_stage("answer", min(call.timeout, _CONNECT_SECONDS))
     try:
@@ -1513,11 +1539,10 @@ def _read_excerpt(call: _Call) -> str:
 def _read_chunks(call: _Call) -> Generator[StreamChunk, None, int]:
     """Yield the chunks of an answer (a JSON answer is one), and return their number. Raise if it is cut."""
     headers, member = call.headers, _message_member(call.headers)
-    is_stream = call.content_type == "text/event-stream"
     reasons: dict[int, Any] = {}  # by choice: why it ended
-    done = not is_stream  # A JSON answer is whole, with or without a finish reason.
+    done = call.content_type != "text/event-stream"  # A JSON answer is whole, with or without a finish reason.
     count = 0
-    for name, data in _read_events(call) if is_stream else _read_document(call):
+    for name, data in _read_document(call) if done else _read_events(call):
         if data[:1] != "{":  # Nearly all events are JSON objects.
             data = data.strip()
             if data == "[DONE]":
@@ -1532,7 +1557,8 @@ def _read_chunks(call: _Call) -> Generator[StreamChunk, None, int]:
     for reason in reasons.values():
         if reason in _GAVE_UP_REASONS:
             raise StreamInterruptedError(f"the gateway gave up: its finish reason is {reason}")
-    if not (reasons and (done or all(reasons.values())) if call.streamed else count):
+    is_complete = reasons and (done or all(reasons.values()))
+    if not count or (call.streamed and not is_complete):
         raise StreamInterruptedError("the stream ended before the answer was complete")
     return count
 
@@ -1541,36 +1567,33 @@ def _read_events(call: _Call) -> Iterator[tuple[str, str]]:
     """Yield the events of an answer. If it breaks or is cut, raise that after the last event that is whole."""
     parser = EventStreamParser()
     is_new = False  # The last block completed an event. Comments and keep-alives do not prolong the wait.
-    failure: EdgeeError | None = None
     call.begin_stage("event", call.timeout)
-    while True:
-        try:
-            block = call.read_block(restart=is_new)
-        except NetworkError as error:
-            failure = error
-            break
-        if not block:
-            break
-        is_new = False
-        for event in parser.feed(block):
-            if event[1][:1] == "{" or not _is_keep_alive(*event):
-                is_new = True
-                yield event
+    try:
+        while block := call.read_block(restart=is_new):
+            is_new = False
+            for event in parser.feed(block):
+                if event[1][:1] == "{" or not _is_keep_alive(*event):
+                    is_new = True
+                    yield event
+    except NetworkError:
+        last = parser.finish()
+        if last and _is_whole(last[1]):
+            yield last
+        raise
     begun = parser.unended.strip()
     last = parser.finish()
-    if last and (type(_parse_json(last[1])) is dict or last[1].strip() == "[DONE]"):
+    if last and _is_whole(last[1]):
         yield last
-    elif not failure and (last or (begun and not begun.startswith(b":"))):
-        failure = StreamInterruptedError(f"the answer from {call.host} was cut in the middle of an event")
-    if failure:
-        try:
-            raise failure
-        finally:
-            del failure  # Its traceback holds this frame.
+    elif last or (begun and not begun.startswith(b":")):
+        raise StreamInterruptedError(f"the answer from {call.host} was cut in the middle of an event")
+
+
+def _is_whole(data: str) -> bool:
+    return type(_parse_json(data)) is dict or data.strip() == "[DONE]"
 
 
 def _is_keep_alive(name: str, data: str) -> bool:
-    """Return True for an event that is no chunk, such as `event: ping` with the time of day."""
+    """Return True for an event of another name whose data is no object, such as a ping with the time of day."""
     return name not in ("message", "error") and not data.strip().startswith(("{", "[DONE]"))
 
 
@@ -1607,7 +1630,7 @@ class Edgee:
     for later requests until close(), or the end of a `with` block.
     """
 
-    __slots__ = ("__weakref__", "_transport")  # A script that sets client.base_url must not go on with the old one.
+    __slots__ = ("__weakref__", "_transport")  # Setting client.timeout must fail, because it would change nothing.
     _use_proxies = True
 
     def __init__(self, config: str | EdgeeConfig | Mapping[str, Any] | None = None) -> None:
@@ -1949,7 +1972,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add("-o", "--option", metavar=("KEY", "VALUE"), help="any other field, VALUE as JSON or text (*)", nargs=2, **many)
     add("-H", "--header", metavar=("NAME", "VALUE"), help="a header to send (*)", nargs=2, **many)
     add("--input", metavar="FILE", help="a JSON file, or -, with a whole input object or a list of messages")
-    add("--json", help="print the JSON of each chunk, a line each", **flag)
+    add("--json", help="print each chunk as a line of JSON", **flag)
     add("--no-stream", help="wait for the whole answer", **flag)
     add("--reasoning", help="show the model's reasoning, on standard error", **flag)
     add("-u", "--usage", help="end with a line on tokens, savings and time", **flag)
@@ -2028,6 +2051,7 @@ def _read_question(arguments: argparse.Namespace, screen: _Screen) -> dict[str, 
     for name, value in arguments.option:
         found = _parse_json(value)
         body[name] = value if found is None and value != "null" else found
+    # After --input - standard input is empty.
     prompt = "\n\n".join(text for text in (_read_standard_input(screen), " ".join(arguments.prompt)) if text.strip())
     if not (prompt or arguments.input):
         if not arguments.demo:
@@ -2140,20 +2164,15 @@ class _Summary:
         return f"{self.model}: " + ", ".join([*parts, f"{time.monotonic() - self.start:.2f} s in all"])
 
 
-def _make_joiner() -> Any:
-    """Return a function that passes text on. Of a character that is split in two surrogates it keeps the first back."""
-    decode = codecs.getincrementaldecoder("utf-16-le")("surrogatepass").decode
-
-    def join(text: str, is_last: bool = False) -> str:
-        return decode(text.encode("utf-16-le", "surrogatepass"), is_last)
-
-    return join
+def _join(decoder: codecs.IncrementalDecoder, text: str) -> str:
+    """Return the text, but keep back the first half of a character that is split in two surrogates."""
+    return decoder.decode(text.encode("utf-16-le", "surrogatepass"))
 
 
 def _print_answer(client: Edgee, body: dict[str, Any], arguments: argparse.Namespace, screen: _Screen) -> None:
     """Send the request; print the answer as it comes, then tool calls, a warning and the line of --usage."""
     summary = _Summary(body["model"])
-    join_text, join_reasoning = _make_joiner(), _make_joiner()
+    text_decoder, reasoning_decoder = (codecs.getincrementaldecoder("utf-16-le")("surrogatepass") for _ in range(2))
     if not arguments.json:
         screen.show_clock("waiting")
     answer = client.send(body["model"], body, not arguments.no_stream)
@@ -2167,11 +2186,11 @@ def _print_answer(client: Edgee, body: dict[str, Any], arguments: argparse.Names
             screen.print_answer(json.dumps(chunk.raw) + "\n")
             continue
         if reasoning and arguments.reasoning:
-            screen.print_reasoning(join_reasoning(reasoning))
+            screen.print_reasoning(_join(reasoning_decoder, reasoning))
         elif reasoning:
             screen.show_clock("thinking")
-        screen.print_answer(join_text(text))
-    screen.print_answer(join_text("", True))
+        screen.print_answer(_join(text_decoder, text))
+    screen.print_answer(text_decoder.decode(b"", True))
     screen.end_lines()
     for call in [] if arguments.json else _merge_tool_calls(summary.tool_calls):
         screen.print_answer(json.dumps(call) + "\n")

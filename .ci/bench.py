@@ -11,7 +11,6 @@ B, and read the same bytes. CPU is the peer's alone; the server is in this proce
 
 import argparse
 import asyncio
-import concurrent.futures
 import http.client
 import json
 import os
@@ -23,7 +22,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 EDGEE, BY_HAND, PACKAGE, OPENAI = "edgee.py", "loop by hand", "edgee package", "openai"
@@ -40,11 +38,10 @@ def make_answer(gateway, wait):
     last = gateway.in_chunks(gateway.event({**gateway.chunk(finish="stop"), **padding}), gateway.event("[DONE]"))
 
     def answer(request):
-        # The model's name says how many chunks, the pause between two, and the pause before the end of the body.
-        count, pause, last_pause = json.loads(json.loads(request.body)["model"])
-        pieces = [one, lambda: time.sleep(pause)] * (count - 1) if pause else [one * (count - 1)]
-        end = [last, lambda: time.sleep(last_pause), b"0\r\n\r\n"]
-        return [lambda: time.sleep(wait), gateway.STREAM_HEAD, *pieces, *end]
+        # The model's name says how many chunks, and the pause before the end of the body.
+        count, pause = json.loads(json.loads(request.body)["model"])
+        chunks = one * (count - 1) + last
+        return [lambda: time.sleep(wait), gateway.STREAM_HEAD, chunks, lambda: time.sleep(pause), b"0\r\n\r\n"]
 
     return answer
 
@@ -105,37 +102,26 @@ OPENERS = {EDGEE: open_edgee, BY_HAND: open_by_hand, PACKAGE: open_edgee, OPENAI
 # ---- What a peer's process measures ----------------------------------------------------------------------------------
 
 
-def read(stream, count, pause=0, last_pause=0):
+def read(stream, count, pause=0):
     """Read an answer; return the seconds until its first chunk."""
     start, seconds, found = time.perf_counter(), 0.0, 0
-    for _ in stream(json.dumps([count, pause, last_pause])):
+    for _ in stream(json.dumps([count, pause])):
         seconds = seconds or time.perf_counter() - start
         found += 1
     assert found == count, f"{found} chunks came, not {count}"
     return seconds
 
 
-def read_async(stream, count, pause=0, streams=1):
-    """Read so many answers at once; return the seconds that it takes."""
-
+def read_async(stream, count):
     async def count_chunks():
-        return len([None async for _ in stream(json.dumps([count, pause, 0]))])
+        return len([None async for _ in stream(json.dumps([count, 0]))])
 
-    start = time.perf_counter()
-    tasks = [LOOP.create_task(count_chunks()) for _ in range(streams)]
-    assert LOOP.run_until_complete(asyncio.gather(*tasks)) == [count] * streams
-    return time.perf_counter() - start
-
-
-def read_at_once(stream, threads):
-    barrier = threading.Barrier(threads)  # Without it a quick thread would read a second answer.
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda _: (barrier.wait(), read(stream, 500)), range(threads)))
+    assert LOOP.run_until_complete(count_chunks()) == count
 
 
 def first_token(stream):
     time.sleep(0.1)  # A program does something with an answer before it asks again.
-    return read(stream, 20, 0, 0.005)
+    return read(stream, 20, 0.005)
 
 
 def cpu(work, *arguments):
@@ -157,13 +143,13 @@ def process_cpu(arguments):
 
 
 OF_PACKAGE = """from edgee import Edgee
-for chunk in Edgee().stream("[20, 0, 0]", "hi"):
+for chunk in Edgee().stream("[20, 0]", "hi"):
     print(chunk.text or "", end="", flush=True)"""
 OF_OPENAI = """from openai import OpenAI
 messages = [{"role": "user", "content": "hi"}]
-for chunk in OpenAI().chat.completions.create(model="[20, 0, 0]", messages=messages, stream=True):
+for chunk in OpenAI().chat.completions.create(model="[20, 0]", messages=messages, stream=True):
     print(chunk.choices[0].delta.content or "", end="", flush=True)"""
-COMMAND = ["-m", "edgee", "-m", "[20, 0, 0]", "hi"]
+COMMAND = ["-m", "edgee", "-m", "[20, 0]", "hi"]
 # Rows of whole processes, and the arguments of each peer's.
 PROCESSES = {
     "import": {EDGEE: ["-c", "import edgee"], PACKAGE: ["-c", "import edgee"], OPENAI: ["-c", "import openai"]},
@@ -177,11 +163,6 @@ ALL, CLIENTS, ASYNC = (EDGEE, BY_HAND, PACKAGE, OPENAI), (EDGEE, PACKAGE, OPENAI
 ROWS = {
     "chunk": ("CPU of a chunk in a burst, us", US, PLAIN, ALL, lambda s: per_chunk(read, s)),
     "async": ("asyncio: CPU of a chunk in a burst, us", US, PLAIN, ASYNC, lambda s: per_chunk(read_async, s)),
-    "async-paced": ("the same, one each 5 ms, us", US, PLAIN, ASYNC, lambda s: cpu(read_async, s, 200, 0.005) / 200),
-    "async-200": ("asyncio: 200 streams at once, wall, ms", MS, PLAIN, ASYNC, lambda s: read_async(s, 100, 0.005, 200)),
-    "1": ("CPU of a request with 500 chunks, ms", MS, PLAIN, CLIENTS, lambda s: cpu(read_at_once, s, 1)),
-    "64": ("the same, 64 at once in threads, ms", MS, PLAIN, CLIENTS, lambda s: cpu(read_at_once, s, 64) / 64),
-    "256": ("the same, 256 at once, ms", MS, PLAIN, [EDGEE], lambda s: cpu(read_at_once, s, 256) / 256),
     "later": ("CPU of a later TLS request, 20 chunks, ms", MS, TLS, CLIENTS, lambda s: cpu(read, s, 20)),
     "first": ("first token of a later TLS request, 50 ms away, ms", MS, FAR, CLIENTS, first_token),
     "import": ("CPU of the import, ms", MS, TLS, CLIENTS, lambda a: process_cpu(a) - process_cpu(["-c", "pass"])),
@@ -235,12 +216,12 @@ def main():
     connect = [lambda: time.sleep(2 * ROUND_TRIP_SECONDS)]
     with tempfile.TemporaryDirectory() as folder:
         own, trusted = pathlib.Path(folder, "own.pem"), pathlib.Path(folder, "trusted.pem")
-        own.write_text(gateway.PRIVATE_KEY + gateway.CERTIFICATE)
+        own.write_text(gateway.CERTIFICATE)
+        gateway.CERTIFICATE_FILE = own
         system = ssl.get_default_verify_paths().cafile  # Programs read all of it when they start.
         trusted.write_text((pathlib.Path(system).read_text() if system else "") + gateway.CERTIFICATE)
-        tls = gateway.server_context(own)
-        far_away = gateway.Gateway(far, tls=tls, at_connect=connect)
-        with gateway.Gateway(near) as plain, gateway.Gateway(near, tls=tls) as secure, far_away:
+        far_away = gateway.Gateway(far, tls=True, at_connect=connect)
+        with gateway.Gateway(near) as plain, gateway.Gateway(near, tls=True) as secure, far_away:
             urls = [plain.url, secure.url, far_away.url]
             environment = {"PATH": os.environ["PATH"], "SSL_CERT_FILE": str(trusted)}
             environment.update(EDGEE_API_KEY="k", EDGEE_BASE_URL=urls[TLS])
