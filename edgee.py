@@ -465,7 +465,8 @@ def _decode_event(name: str, data: str, headers: Any, key: str) -> dict[str, Any
         raw, end = _scan_json(data, 0)
     except (StopIteration, ValueError, RecursionError):
         raw, end = None, 0
-    if raw.__class__ is not dict or data[end:].strip():
+    rest = data[end:]  # mostly empty, so it is not stripped without need
+    if raw.__class__ is not dict or (rest and rest.strip()):
         # This is not passed over, because it may be the middle of a tool call's arguments.
         raise ProtocolError(f"the gateway sent no JSON object: {_one_line(data, key)}")
     # raw.get() would cost two calls for each chunk.
