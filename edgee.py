@@ -52,8 +52,7 @@ if TYPE_CHECKING:
     import urllib.request
     from typing import Any, Dict, Literal, Union, overload
 
-    Input = Union[str, Sequence[Union["Message", Mapping[str, Any]]], Mapping[str, Any], "InputObject"]
-    Chunks = Generator["StreamChunk", None, None]
+    _Input = Union[str, Sequence[Union["Message", Mapping[str, Any]]], Mapping[str, Any], "InputObject"]
     _StrDict = Dict[str, str]
 else:
     Any = object  # typing.get_type_hints() looks it up for the dataclasses.
@@ -1394,7 +1393,7 @@ _GAVE_UP_REASONS = ("error", "abort", "network_error", "insufficient_system_reso
 _COMPRESSIONS = ("gzip", "br", "deflate", "zstd", "compress")
 
 
-def _exchange(call: _Call) -> Chunks:
+def _exchange(call: _Call) -> Generator[StreamChunk, None, None]:
     """Send a request, again where that is safe, and yield the chunks of its answer. A JSON answer is one chunk."""
     start = time.monotonic()
     try:
@@ -1659,24 +1658,24 @@ class Edgee:
 
         @overload
         def send(
-            self, model: str, input: Input, stream: Literal[False] = False, *, timeout: float | None = None,
+            self, model: str, input: _Input, stream: Literal[False] = False, *, timeout: float | None = None,
             headers: Mapping[str, str] | None = None,
         ) -> SendResponse: ...  # fmt: skip
         @overload
         def send(
-            self, model: str, input: Input, stream: Literal[True], *, timeout: float | None = None,
+            self, model: str, input: _Input, stream: Literal[True], *, timeout: float | None = None,
             headers: Mapping[str, str] | None = None,
-        ) -> Chunks: ...  # fmt: skip
+        ) -> Generator[StreamChunk, None, None]: ...  # fmt: skip
         @overload
         def send(
-            self, model: str, input: Input, stream: bool, *, timeout: float | None = None,
+            self, model: str, input: _Input, stream: bool, *, timeout: float | None = None,
             headers: Mapping[str, str] | None = None,
-        ) -> SendResponse | Chunks: ...  # fmt: skip
+        ) -> SendResponse | Generator[StreamChunk, None, None]: ...  # fmt: skip
 
     def send(
-        self, model: str, input: Input, stream: bool = False, *, timeout: float | None = None,
+        self, model: str, input: _Input, stream: bool = False, *, timeout: float | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> SendResponse | Chunks:  # fmt: skip
+    ) -> SendResponse | Generator[StreamChunk, None, None]:  # fmt: skip
         """Ask for a completion; return the whole answer, or with stream=True what stream() returns.
 
         model: such as "openai/gpt-5.2". input: a prompt (str), a list of messages, an InputObject, or a dict with
@@ -1694,8 +1693,8 @@ class Edgee:
         return _parse_response(chunk.raw, chunk.headers)
 
     def stream(
-        self, model: str, input: Input, *, timeout: float | None = None, headers: Mapping[str, str] | None = None
-    ) -> Chunks:
+        self, model: str, input: _Input, *, timeout: float | None = None, headers: Mapping[str, str] | None = None
+    ) -> Generator[StreamChunk, None, None]:
         """Ask for a completion; return a generator of its chunks, as they arrive.
 
         Arguments as for send(); timeout: seconds to wait for the answer to begin, and then for each next event.
@@ -1707,7 +1706,7 @@ class Edgee:
         return self.send(model, input, True, timeout=timeout, headers=headers)
 
     async def asend(
-        self, model: str, input: Input, *, timeout: float | None = None, headers: Mapping[str, str] | None = None
+        self, model: str, input: _Input, *, timeout: float | None = None, headers: Mapping[str, str] | None = None
     ) -> SendResponse:
         """Do what send() does, for asyncio. Cancelling the task ends the request and frees its connection."""
         call, chunks = self._make_call(model, input, False, timeout, headers)
@@ -1715,7 +1714,7 @@ class Edgee:
         return _parse_response(chunk.raw, chunk.headers)
 
     def astream(
-        self, model: str, input: Input, *, timeout: float | None = None, headers: Mapping[str, str] | None = None
+        self, model: str, input: _Input, *, timeout: float | None = None, headers: Mapping[str, str] | None = None
     ) -> AsyncGenerator[StreamChunk, None]:
         """Do what stream() does, for `async for`. Cancelling the task, aclose() and dropping the generator end it."""
         return _read_in_thread(*self._make_call(model, input, True, timeout, headers))
@@ -1726,7 +1725,9 @@ class Edgee:
         found = _as_objects(chunk.raw.get("data"))
         return [Model(model.get("id", ""), model.get("owned_by"), model.get("created")) for model in found]
 
-    def _make_call(self, model: Any, input: Any, stream: bool, timeout: Any, headers: Any) -> tuple[_Call, Chunks]:
+    def _make_call(
+        self, model: Any, input: Any, stream: bool, timeout: Any, headers: Any
+    ) -> tuple[_Call, Generator[StreamChunk, None, None]]:
         """Check the arguments; return the call, and the generator that sends it and yields its chunks."""
         seconds = self._transport.settings.timeout if timeout is None else _check_timeout(timeout)
         body, switches = _build_request(model, input, stream)
@@ -1741,7 +1742,7 @@ _READ_AHEAD_CHUNKS = 16
 _ROOM_CHECK_SECONDS = 0.25  # How often the thread looks if the call was ended, while the event loop takes nothing.
 
 
-async def _read_in_thread(call: _Call, chunks: Chunks) -> AsyncGenerator[StreamChunk, None]:
+async def _read_in_thread(call: _Call, chunks: Generator[StreamChunk, None, None]) -> AsyncGenerator[StreamChunk, None]:
     """Yield the chunks that a thread of its own reads, a few ahead. End the call when this generator ends."""
     import contextvars
 
@@ -1764,7 +1765,7 @@ async def _read_in_thread(call: _Call, chunks: Chunks) -> AsyncGenerator[StreamC
             del outcome  # Its traceback holds this frame.
 
 
-def _read_ahead(call: _Call, chunks: Chunks, queue: _Queue) -> None:
+def _read_ahead(call: _Call, chunks: Generator[StreamChunk, None, None], queue: _Queue) -> None:
     """Put the chunks into the queue, and then None, or the error that ended them."""
     try:
         with contextlib.closing(chunks):
