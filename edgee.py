@@ -1854,8 +1854,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return 0
     except EdgeeError as error:
-        code = getattr(error, "code", None)
-        return screen.say(f"{error} ({code})" if code and isinstance(code, str) else str(error), 1)
+        return screen.say(_with_code(error), 1)
     except (ValueError, TypeError) as error:
         return screen.say(str(error), 2)
     except KeyboardInterrupt:
@@ -1863,10 +1862,19 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:  # Writing to standard output failed.
         with contextlib.suppress(OSError):  # Otherwise the flush at exit fails too, and Python says so.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error.__context__, KeyboardInterrupt):  # Ctrl-C ended the reader of a pipe too.
+        first = error.__context__  # It had ended the command, and then the end of the line could not be written.
+        if isinstance(first, KeyboardInterrupt):
             return 130
+        if isinstance(first, EdgeeError):
+            return screen.say(_with_code(first), 1)
         is_closed = error.errno in (errno.EPIPE, errno.EINVAL)  # Windows says EINVAL for a closed pipe.
         return 0 if is_closed else screen.say(str(error), 1)
+
+
+def _with_code(error: EdgeeError) -> str:
+    """Return what an error says, with the code of an APIError if that is text."""
+    code = getattr(error, "code", None)
+    return f"{error} ({code})" if code and isinstance(code, str) else str(error)
 
 
 class _Screen:

@@ -560,6 +560,11 @@ class ParserTest(unittest.TestCase):
                 for part in (b"data: a\n\ndata: ", *[block] * 17):
                     parser.feed(part)
 
+    def test_events_that_reads_cut_are_not_added_up(self):
+        parser, block = edgee.EventStreamParser(), b"data: " + b"x" * (4 << 20) + b"\n\ndata: a\n"
+        for _ in range(17):
+            self.assertEqual(len(parser.feed(block)), 1)
+
 
 # ---- Chunks and responses --------------------------------------------------------------------------------------------
 
@@ -843,8 +848,11 @@ class MergeTest(unittest.TestCase):
     def test_values_of_a_member_become_one(self):
         for row in MERGED:
             with self.subTest(row.name, member=row.member):
-                message = merge(*(delta(**{row.member: value}) for value in row.values)).message
+                raws = [delta(**{row.member: value}) for value in row.values]
+                before = copy.deepcopy(raws)
+                message = merge(*raws).message
                 self.assertEqual(message, {"role": "assistant", "content": None, row.member: row.whole})
+                self.assertEqual(raws, before)
 
     def test_member_that_is_always_empty_is_absent(self):
         for nothing in ({"tool_calls": [], "images": None}, {"tool_calls": {}}, {"tool_calls": [None]}):
@@ -1005,6 +1013,11 @@ class RequestTest(unittest.TestCase):
                 sent = {name: text for name, text in request.headers.items() if name.startswith("x-")}
                 self.assertEqual(sent, {name: "true" if isinstance(input, InputObject) else "false"})
                 self.assertEqual(json.loads(request.body), {"model": "m", "stream": True, "messages": [USER]})
+
+    def test_headers_of_the_call_win_over_its_switches(self):
+        brief, header = InputObject([USER], output_brevity=True), {"X-Edgee-Compression-Brevity": "false"}
+        (request,) = ask(HELLO, options={"prompt": brief, "headers": header}).requests
+        self.assertEqual(request.headers["x-edgee-compression-brevity"], "false")
 
     def test_head_of_a_request(self):
         own = {"authorization": f"Bearer {KEY}", "user-agent": f"edgee-py/{edgee.__version__}"}
@@ -1193,6 +1206,7 @@ ERRORS = [
     Case("a list of details", refused(400, {"detail": [{"loc": [], "msg": "required"}]}), error=ERROR_400 + "required"),
     Case("message beside error", refused(400, {"error": "Bad", "message": "No such"}), error=ERROR_400 + "No such"),
     Case("a list of one error", refused(400, [{"error": {"message": "No"}}]), error=ERROR_400 + "No"),
+    Case("a BOM", refused(400, b'\xef\xbb\xbf{"error": "No"}'), error=ERROR_400 + "No"),
     Case("no message", refused(400, {"a": None}), error=ERROR_400 + '{"a": null}'),
     Case("a page", refused(400, b"<html>\r\n<title>No\tway"), error=ERROR_400 + "<html> <title>No way" + WENT_TO),
     Case("a labelled page", sized(b"<p>No", "400 X", content_type="text/html"), error=ERROR_400 + "<p>No" + WENT_TO),
@@ -1219,6 +1233,7 @@ ECHOES = {
     "a content type": sized(b"", content_type=f"text/{KEY}"),
     "an encoding": sized(b"", Content_Encoding=f"gzip, {KEY}"),
     "an error event": stream_of({"error": {"message": KEY, "code": KEY}}),
+    "an error event by name": stream_of(b"event: error\n" + event({"error": KEY})),
     "an event that is no JSON": stream_of(KEY),
 }
 BASES = {
@@ -1262,6 +1277,8 @@ class ErrorTest(CaseTest):
                 self.assertIsInstance(error, EdgeeError)
                 self.assertNotIn(KEY[:8], "".join((*shown_by(error), *logs.output)))
         self.assertEqual(ask(ECHOES["a body"]).told, "APIError: API error 401: bad key [api key]!")
+        not_http = ask([f"SSH-2.0 {KEY}\r\n".encode(), CLOSE]).told
+        self.assertEqual(not_http, "ProtocolError: HOST did not answer in HTTP: SSH-2.0 [api key]")
 
     def test_short_key_is_not_looked_for(self):
         answer = sized({"error": "not a test"}, "401 X")
@@ -1361,6 +1378,16 @@ class RetryTest(CaseTest):
         self.assertEqual(len(got.waits), 2)
         self.assertIsInstance(got.error.__cause__, ConnectionRefusedError)
 
+    def test_look_up_that_fails_is_tried_again(self):
+        def look_up(*_):
+            if failures:
+                raise failures.pop()
+
+        failures = 2 * [socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")]
+        with before_calls(look_up, socket, "getaddrinfo"):
+            got = ask(HELLO)
+        self.assertEqual((text_of(got.chunks), len(got.waits)), ("Hello", 2))
+
     def test_wait_doubles_up_to_8_seconds(self):
         waits = ask(refused(503), max_retries=12).waits
         for seconds, longest in zip(waits, [0.5, 1, 2, 4, *[8] * 8]):
@@ -1395,6 +1422,7 @@ NO_ANSWER, NO_EVENT, NOT_WHOLE = (
 # connection, over TLS.
 Stage = row_type("Stage", error="", got=b"", then=[HANG], way="http", asked=True, kept=False, prompt="Hi")
 HALF_AN_ERROR = head("503 Busy", Content_Length=9) + b"abc"
+OPEN_ERROR = head("503 Busy", Connection="close") + b"abc"
 TRY_LATER = sized(b"", "503 Busy", Retry_After=50, Connection="close")
 STAGES = [
     Stage("TLS", error=NO_CONNECTION, way="https", asked=False),
@@ -1412,6 +1440,8 @@ STAGES = [
     Stage("an event that trickles", error=NO_EVENT, got=OPEN_HEAD + b"data: ", then=trickle(b"x")),
     Stage("a JSON answer", error=NOT_WHOLE, got=sized(COMPLETION)[:-1]),
     Stage("the body of an error", error="APIError: API error 503: abc", got=HALF_AN_ERROR),
+    Stage("a JSON answer that trickles", error=NOT_WHOLE, got=JSON_HEAD, then=trickle(b" ")),
+    Stage("an error that trickles", error="APIError: API error 503: abc", got=OPEN_ERROR, then=trickle(b" ")),
     Stage("the wait before a retry", error="APIError: API error 503: Busy", got=TRY_LATER),
 ]
 
@@ -1491,7 +1521,7 @@ class TimeTest(unittest.TestCase):
             clock.ahead += 9.8
 
         start = time.monotonic()
-        with patched_clock() as clock, serving([HANG], timeout=600) as (gateway, client), before_connect(connect):
+        with patched_clock() as clock, serving([HANG], timeout=20) as (gateway, client), before_connect(connect):
             error = drain(client.stream("m", "Hi", timeout=10))[1]
         self.assertEqual(told(error), f"RequestTimeoutError: no answer from {gateway.host} within 10 s")
         self.assertLess(time.monotonic() - start, 5)
@@ -1895,6 +1925,24 @@ class ConnectionTest(unittest.TestCase):
                 self.assertEqual([text_of(stream) for stream in streams], ["b", "b", "Hello"])
                 self.assertEqual((gateway.connections, len(gateway.requests)), (4, 5))
 
+    @unittest.skipUnless(hasattr(os, "fork"), "needs fork()")
+    def test_forked_child_leaves_its_parents_async_stream_alone(self):
+        def leave():
+            with contextlib.suppress(StopIteration):
+                stream.aclose().send(None)
+            return True
+
+        async def fork():
+            await stream.__anext__()
+            left = in_child(leave)
+            forked.set()
+            return left, text_of((await adrain(stream))[0])
+
+        forked = threading.Event()
+        with serving([begun(chunk("a")), lambda: forked.wait(WAIT), HELLO_BODY]) as (_, client):
+            stream = client.astream("m", "Hi")
+            self.assertEqual(asyncio.run(fork()), (True, "Hello"))
+
     def test_daemon_threads_are_silent_at_exit(self):
         def endless(request):
             return itertools.chain([STREAM_HEAD], itertools.repeat(in_chunks(event(chunk("a")))))
@@ -2153,6 +2201,15 @@ class AsyncTest(unittest.TestCase):
     async def test_end_of_event_loop_frees_connection(self, streams, client):
         """The stream is still open then."""
 
+    def test_loop_that_is_closed_alone_frees_connection(self):
+        """A loop's close() does not end the streams that are left in it, as asyncio.run() does."""
+        loop = asyncio.new_event_loop()
+        with serving([begun(*100 * [chunk("x")]), HANG], timeout=600) as (self.gateway, client):
+            stream = client.astream("m", "Hi")
+            loop.run_until_complete(stream.__anext__())
+            loop.close()
+            self.run_loop(self.connection_is_freed())
+
     @frees_connection
     async def test_close_ends_stream_that_nobody_takes(self, streams, client):
         client.close()
@@ -2278,6 +2335,7 @@ PRINTED = [
     Printed("split character", stream_of(*SPLIT), out="😀\n"),
     Printed("split character in the reasoning", SPLIT_THOUGHT, arguments=("--reasoning",), out="a\n", err="😀\n"),
     Printed("half a character", stream_of(SPLIT[0], chunk("a")), out="?a\n"),
+    Printed("half a character at the end", stream_of(chunk("a"), SPLIT[0]), out="a?\n"),
     Printed("refusal", stream_of(chunk(refusal="I "), chunk(refusal="won't", finish="stop")), out="I won't\n"),
     Printed("tool calls", stream_of(*CALLED), out=CALL_LINE),
     Printed("text and tool calls", stream_of(chunk("Hi"), *CALLED), out=f"Hi\n{CALL_LINE}"),
@@ -2440,6 +2498,22 @@ class ProcessTest(unittest.TestCase):
                     process.stdout.close()
                 read.release()
             self.assertEqual((process.stderr.read(), process.wait(WAIT)), (b"", 0))
+
+    @unittest.skipIf(os.name == "nt", "needs the signals of POSIX")
+    def test_reader_that_leaves_hides_no_other_end(self):
+        # What a shell starts in the background ignores SIGINT, and so would our child.
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
+        for step, status, err in ((HANG, -signal.SIGINT, ""), (CLOSE, 1, "edgee: the connection to .* was cut\n")):
+            left = threading.Event()
+            with self.subTest(step), Gateway([begun(chunk("a")), lambda: left.wait(WAIT), step]) as gateway:
+                with start_process("-m", "edgee", "Hi", gateway=gateway) as process:
+                    process.stdout.read(1)
+                    process.stdout.close()
+                    left.set()
+                    if step == HANG:
+                        process.send_signal(signal.SIGINT)
+                    self.assertRegex(process.stderr.read().decode(), rf"\A{err}\Z")
+                    self.assertEqual(process.wait(WAIT), status)
 
     def test_pipes_get_utf_8_unless_told_otherwise(self):
         bare = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
