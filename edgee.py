@@ -2231,6 +2231,16 @@ def _make_demo_chunks(prompt: str) -> Iterator[dict[str, Any]]:
     yield {"model": "demo", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": counts}
 
 
+def _answer_demo(handler: Any, content_type: str, pieces: Iterable[str]) -> None:
+    """Write an answer of the demo's gateway. The end of the connection ends it."""
+    handler.send_response_only(200)  # send_response() writes a line to standard error as well.
+    handler.send_header("Content-Type", content_type)
+    with contextlib.suppress(OSError):  # The client has left.
+        handler.end_headers()
+        for piece in pieces:
+            handler.wfile.write(piece.encode())
+
+
 @contextlib.contextmanager
 def _serve_demo() -> Generator[str, None, None]:
     """Run a gateway on the loopback; yield its URL."""
@@ -2239,25 +2249,17 @@ def _serve_demo() -> Generator[str, None, None]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.answer("application/json", ['{"data": [{"id": "demo"}]}'])
+            _answer_demo(self, "application/json", ['{"data": [{"id": "demo"}]}'])
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             chunks = _make_demo_chunks(_content_text(body["messages"][-1].get("content")) or "")
             if body.get("stream"):
                 events = itertools.chain(map(json.dumps, chunks), ["[DONE]"])
-                self.answer("text/event-stream", (f"data: {data}\n\n" for data in events))
+                _answer_demo(self, "text/event-stream", (f"data: {data}\n\n" for data in events))
             else:
                 whole = SendResponse.from_chunks(_parse_chunk(chunk, {}, "delta") for chunk in chunks)
-                self.answer("application/json", [json.dumps(whole.raw)])
-
-        def answer(self, content_type: str, pieces: Iterable[str]) -> None:
-            self.send_response_only(200)  # send_response() writes a line to standard error as well.
-            self.send_header("Content-Type", content_type)
-            with contextlib.suppress(OSError):  # The client has left.
-                self.end_headers()
-                for piece in pieces:
-                    self.wfile.write(piece.encode())
+                _answer_demo(self, "application/json", [json.dumps(whole.raw)])
 
     # http.server.HTTPServer looks up its own name, which can hang without a network.
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
