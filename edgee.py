@@ -714,7 +714,9 @@ def _merge_tool_calls(pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
     merged = [_merge_objects("tool_calls", call) for call in calls]
     for whole in merged:  # An API asks for these members when the message is sent back.
         whole["type"] = whole.get("type") or ("custom" if "custom" in whole else "function")
-        _as_object(whole.get("function")).setdefault("arguments", "")
+        function = _as_object(whole.get("function"))
+        if function:
+            whole["function"] = {**function, "arguments": function.get("arguments", "")}
     return merged
 
 
@@ -764,22 +766,23 @@ def _unwrap_list(value: Any) -> Any:
 def _find_error(document: Any) -> tuple[str | int | None, str | None, int | None]:
     """Return the code, the message and the HTTP status in a JSON error, None for what it does not have.
 
-    Gateways put errors into errors, under one of four names. What an inner one says wins. In one object the order is
-    message, msg, detail, error.
+    Gateways put errors into errors. What an inner one says wins, but a code that is text is not lost to a number. In
+    one object the text of `message` comes first, then that of `msg`, `detail` and `error`.
     """
     code: str | int | None = None
     message: str | None = None
     status: int | None = None
     error: Any = _unwrap_list(document)
     while error.__class__ is dict:
-        if error.get("code").__class__ in (str, int):
-            code = error["code"]
-        for name in ("status_code", "status", "code"):  # the last one wins
+        found = error.get("code")
+        if found and (found.__class__ is str or (found.__class__ is int and code.__class__ is not str)):
+            code = found
+        for name in ("status_code", "status", "code"):  # The last one wins.
             if re.fullmatch("[45][0-9][0-9]", str(error.get(name))):
                 status = int(error[name])
-        inner: list[Any] = [_unwrap_list(error.get(name)) for name in ("message", "msg", "detail", "error")]
+        inner: list[Any] = [_unwrap_list(error.get(name)) for name in ("message", "msg", "detail", "error", "errors")]
         message = next((text for text in inner if isinstance(text, str) and text.strip()), message)
-        error = next((value for value in inner if value.__class__ is dict), None)
+        error = next((value for value in reversed(inner) if value.__class__ is dict), None)
     return code, message, status
 
 
@@ -1249,7 +1252,10 @@ class _Call:
             if restart:
                 self.deadline = self._step_deadline = time.monotonic() + self.seconds
             if not (restart and self._restarted) and not self.response.isclosed():
-                self.limit_step()
+                if restart:
+                    self.sock.settimeout(self.seconds)  # not what is left, because it stays for the next events
+                else:
+                    self.limit_step()
             self._restarted = restart
             block: bytes = self.response.read1(_BLOCK_BYTES)
             # At a cut, read1() raises IncompleteRead in a chunked body, and returns b"" in one of a known length.
@@ -1542,7 +1548,8 @@ def _read_chunks(call: _Call) -> Generator[StreamChunk, None, int]:
     reasons: dict[int, Any] = {}  # by choice: why it ended
     done = call.content_type != "text/event-stream"  # A JSON answer is whole, with or without a finish reason.
     count = 0
-    for name, data in _read_document(call) if done else _read_events(call):
+    events = _read_document(call) if done else _read_events(call)
+    for name, data in events:
         if data[:1] != "{":  # Nearly all events are JSON objects.
             data = data.strip()
             if data == "[DONE]":
@@ -1554,6 +1561,7 @@ def _read_chunks(call: _Call) -> Generator[StreamChunk, None, int]:
                 reasons[choice.index] = choice.finish_reason
         count += 1
         yield chunk
+    events.close()  # What a signal handler raises while a generator is dropped is lost.
     for reason in reasons.values():
         if reason in _GAVE_UP_REASONS:
             raise StreamInterruptedError(f"the gateway gave up: its finish reason is {reason}")
@@ -1563,7 +1571,7 @@ def _read_chunks(call: _Call) -> Generator[StreamChunk, None, int]:
     return count
 
 
-def _read_events(call: _Call) -> Iterator[tuple[str, str]]:
+def _read_events(call: _Call) -> Generator[tuple[str, str], None, None]:
     """Yield the events of an answer. If it breaks or is cut, raise that after the last event that is whole."""
     parser = EventStreamParser()
     is_new = False  # The last block completed an event. Comments and keep-alives do not prolong the wait.
@@ -1597,7 +1605,7 @@ def _is_keep_alive(name: str, data: str) -> bool:
     return name not in ("message", "error") and not data.strip().startswith(("{", "[DONE]"))
 
 
-def _read_document(call: _Call) -> Iterator[tuple[str, str]]:
+def _read_document(call: _Call) -> Generator[tuple[str, str], None, None]:
     """Yield a JSON answer as one event."""
     body = bytearray()
     call.begin_stage("whole answer", call.timeout)
@@ -1872,9 +1880,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _with_code(error: EdgeeError) -> str:
-    """Return what an error says, with the code of an APIError if that is text."""
+    """Return what an error says, with the code of an APIError if that is text, and not its status again."""
     code = getattr(error, "code", None)
-    return f"{error} ({code})" if code and isinstance(code, str) else str(error)
+    has_text = isinstance(code, str) and code not in ("", str(getattr(error, "status", "")))
+    return f"{error} ({code})" if has_text else str(error)
 
 
 class _Screen:
@@ -2087,7 +2096,7 @@ def _list_member(body: dict[str, Any], name: str) -> list[Any]:
 
 def _read_input_file(name: str | None, screen: _Screen) -> dict[str, Any]:
     """Return the input object in a JSON file, or on standard input if its name is "-"."""
-    if not name:
+    if name is None:
         return {}
     try:
         if name == "-":
@@ -2097,7 +2106,8 @@ def _read_input_file(name: str | None, screen: _Screen) -> dict[str, Any]:
                 asked = json.loads(file.read())
     except (OSError, ValueError, RecursionError) as error:  # A JSONDecodeError names the line and the column.
         raise ValueError(f"--input {name} cannot be read: {error}") from error
-    return asked if asked.__class__ is dict else {"messages": asked}
+    _require("--input", asked, (dict, list), "a JSON object or a list of messages")
+    return {"messages": asked} if isinstance(asked, list) else dict(asked)
 
 
 def _read_standard_input(screen: _Screen) -> str:

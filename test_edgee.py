@@ -1208,6 +1208,8 @@ ERROR_400 = "APIError: API error 400: "
 ERRORS = [
     Case("of OpenAI", refused(400, {"error": {"message": "No\nsuch\tmodel"}}), error=ERROR_400 + "No such model"),
     Case("an outer message", refused(400, {"error": {"code": "c"}, "message": "No"}), error=ERROR_400 + "No"),
+    Case("an error beside details", refused(400, {"error": {"message": "No"}, "detail": {}}), error=ERROR_400 + "No"),
+    Case("a list of errors", refused(400, {"errors": [{"code": 7, "message": "No"}]}), error=ERROR_400 + "No"),
     Case("nested", refused(400, {"detail": {"error": {"message": "No"}}, "message": "Bad"}), error=ERROR_400 + "No"),
     Case("detail", refused(400, {"detail": "No"}), error=ERROR_400 + "No"),
     Case("a list of details", refused(400, {"detail": [{"loc": [], "msg": "required"}]}), error=ERROR_400 + "required"),
@@ -1343,6 +1345,9 @@ RETRIES = [
     Case("no credit", refused(429, QUOTA), error="APIError"),
     Case("no credit, but 503", refused(503, QUOTA), error="APIError", waits=OURS),
     Case("a limit", refused(429, LIMIT), error="APIError"),
+    Case(
+        "a limit with a number", refused(429, {"code": "insufficient_quota", "error": {"code": 429}}), error="APIError"
+    ),
     Case("a limit that ends", refused(429, LIMIT, Retry_After="3"), error="APIError", waits=[3, 3]),
     Case("another code", refused(429, {"code": "rate_limit_exceeded"}), error="APIError", waits=OURS),
     Case("a first event with 503", stream_of(BUSY), error="APIError: API error 503: Busy", waits=OURS),
@@ -2305,6 +2310,7 @@ WRONG = [
     Wrong("no JSON value", ["Hi", "-o", "x", "NaN"], err=".*JSON"),
     Wrong("bad JSON", ["--input", "-"], stdin=b"[\n,", err="--input .*line 2 column 1"),
     Wrong("deep JSON", ["--input", "-"], stdin=b"[" * 100_000),
+    Wrong("no object", ["--input", "-", "Hi"], stdin=b"0", err="--input must be a JSON object or a list"),
     Wrong("no messages", ["--input", "-"], stdin=b"{}", err=".*messages"),
     Wrong("bad tags", ["--input", "-", "Hi", "-t", "a"], stdin=b'{"messages": [], "tags": "x"}', err=".*tags"),
     Wrong("missing file", ["Hi", "--input", MISSING], err=".*missing.json"),
