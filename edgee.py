@@ -365,9 +365,9 @@ class EventStreamParser:
     >>> parser.feed(b': 1}\\n\\n')
     [('message', '{"a": 1}')]
 
-    The bytes may be cut anywhere. Events whose data is blank are left out: they are keep-alives. An event
-    of more than 64 MiB raises ProtocolError. The fields id and retry are ignored.
-    unended: the start of a line that has not ended; do not change it.
+    The bytes may be cut anywhere. Events whose data is blank are left out: they are keep-alives. An event of more than
+    64 MiB raises ProtocolError. The fields id and retry are ignored. unended: the start of a line that has not ended;
+    do not change it.
     """
 
     def __init__(self) -> None:
@@ -837,9 +837,8 @@ def _resolve_settings(config: Any) -> EdgeeConfig:
         known = [setting.name for setting in fields(EdgeeConfig)]
         unknown = [str(name) for name in config if name not in known]
         if unknown:  # A name that may be a key in the wrong place is not shown.
-            shown = (
-                ", ".join(name for name in unknown if re.fullmatch("[A-Za-z_]{1,20}", name)) or "its name may be secret"
-            )
+            harmless = [name for name in unknown if re.fullmatch("[A-Za-z_]{1,20}", name)]
+            shown = ", ".join(harmless) or "its name may be secret"
             raise ValueError(f"unknown setting: {shown}; known are {', '.join(known)}")
         config = EdgeeConfig(**config)
     key = _check_key(_given(config.api_key, "EDGEE_API_KEY"))
@@ -952,13 +951,13 @@ def _object_members(value: Any) -> dict[str, Any]:
 # ---- HTTP: connections of http.client that are kept, proxies, TLS, and a limit to every wait -------------------------
 #
 # A request goes through urllib.request's OpenerDirector.open(), because tools that watch urllib (OpenTelemetry) wrap
-# that method and add their headers. The opener's one handler passes it on to _Call.handle_open(), which uses
-# http.client. No handler follows redirects.
+# that method and add their headers. The opener has one handler, which passes the request on to _Call.handle_open().
+# No handler follows redirects.
 #
 # These details of http.client are not documented. They are the same from Python 3.8 to 3.14, and the tests hold them:
 # HTTPConnection._create_connection and .response_class; HTTPResponse.fp, .length, and .begin() when .headers is None.
 
-_CONNECT_SECONDS = 10.0  # for all addresses of the host, a proxy's answer and TLS together
+_CONNECT_SECONDS = 10.0  # All addresses of the host, a proxy's answer and TLS share them.
 _KEEPALIVE_SECONDS = 60  # of silence, before TCP asks whether the other end is still there
 _IDLE_CONNECTIONS, _IDLE_SECONDS = 10, 60.0
 _DRAIN_SECONDS = 0.1  # The end of a body follows [DONE] within a round trip, or is not worth the wait.
@@ -1049,7 +1048,6 @@ class _Call:
         self.transport, self.timeout = transport, timeout
         self.host, self.key = transport.host, transport.settings.api_key
         self.url, self.body, self.own_headers = f"{transport.settings.base_url}/v1/{path}", body, headers or {}
-        self.method = "GET" if body is None else "POST"
         self.streamed = streamed  # The answer is wanted as a stream of events.
         self.stage, self.seconds, self.deadline = "", 0.0, 0.0  # see begin_stage()
         self.connection: Any = None  # an HTTPConnection
@@ -1065,9 +1063,8 @@ class _Call:
         self._running = threading.Lock()
         self._running.acquire()
         self._step_deadline = 0.0  # when the current step on the socket times out
-        self._restarted = (
-            False  # The last block restarted the stage, so the socket's time-out is that of a whole stage.
-        )
+        # The last block restarted the stage, so the socket's time-out is that of a whole stage.
+        self._restarted = False
         self._lock = threading.RLock()  # An RLock: a signal handler or the garbage collector may come in.
         self._process = os.getpid()
 
@@ -1076,7 +1073,7 @@ class _Call:
         self.stage, self.seconds = stage, seconds
         self.deadline = self._step_deadline = (time.monotonic() if since is None else since) + seconds
 
-    def limit_step(self, seconds: float = _LONGEST_TIMEOUT_SECONDS) -> None:
+    def limit_step(self, seconds: float = float("inf")) -> None:
         """Let the next step on the socket take what is left of the stage's time, and no more than these seconds."""
         left = min(self.deadline - time.monotonic(), seconds)
         if self.ended:
@@ -1107,7 +1104,7 @@ class _Call:
         # Names of headers have no case. Of two with one name, add_unredirected_header() keeps the last.
         for name, value in (*headers.items(), *self.transport.settings.headers.items(), *self.own_headers.items()):
             request.add_unredirected_header(name, value)  # add_header() would show the key in an audit event.
-        request.call = self  # for the opener's handler
+        request.call = self  # The opener's handler finds it there.
         try:
             self.transport.opener.open(request)
         except (OSError, http.client.HTTPException) as error:
@@ -1423,7 +1420,7 @@ def _send_until_answered(call: _Call) -> tuple[StreamChunk, Generator[StreamChun
     attempt = 0
     while True:
         attempt += 1
-        _log("%s %s, attempt %d", call.method, call.url, attempt)
+        _log("%s %s, attempt %d", "GET" if call.body is None else "POST", call.url, attempt)
         try:
             call.request()
             _check_head(call)
@@ -1494,7 +1491,7 @@ def _content_type_error(call: _Call) -> EdgeeError:
     """Return the error for an answer of a wrong content type."""
     start = _one_line(_read_excerpt(call), call.key)
     if not (start or call.is_framed):  # http.client accepts a head that was cut off.
-        return NetworkError(f"the connection to {call.host} broke: the answer was cut")
+        return _network_error(http.client.IncompleteRead(b""), call)
     hint = _url_hint(call) if _is_page(call, start) else ""
     return ProtocolError(f"the answer is {_one_line(call.content_type, call.key)}: {start}{hint}")
 
@@ -1861,29 +1858,28 @@ def main(argv: list[str] | None = None) -> int:
             _run_command(_make_parser().parse_args(argv), screen)
         sys.stdout.flush()
         return 0
-    except EdgeeError as error:
-        return screen.say(_with_code(error), 1)
-    except (ValueError, TypeError) as error:
-        return screen.say(str(error), 2)
-    except KeyboardInterrupt:
+    except (EdgeeError, ValueError, TypeError, OSError, KeyboardInterrupt) as error:
+        return _tell_end(error, screen)
+
+
+def _tell_end(error: BaseException, screen: _Screen) -> int:
+    """Say what ended the command; return its exit status."""
+    if isinstance(error, EdgeeError):
+        code = getattr(error, "code", None)  # An APIError has one. It may be text, also that of the status.
+        has_text = isinstance(code, str) and code not in ("", str(getattr(error, "status", "")))
+        return screen.say(f"{error} ({code})" if has_text else str(error), 1)
+    if isinstance(error, KeyboardInterrupt):
         return 130
-    except OSError as error:  # Writing to standard output failed.
-        with contextlib.suppress(OSError):  # Otherwise the flush at exit fails too, and Python says so.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        first = error.__context__  # It had ended the command, and then the end of the line could not be written.
-        if isinstance(first, KeyboardInterrupt):
-            return 130
-        if isinstance(first, EdgeeError):
-            return screen.say(_with_code(first), 1)
-        is_closed = error.errno in (errno.EPIPE, errno.EINVAL)  # Windows says EINVAL for a closed pipe.
-        return 0 if is_closed else screen.say(str(error), 1)
-
-
-def _with_code(error: EdgeeError) -> str:
-    """Return what an error says, with the code of an APIError if that is text, and not its status again."""
-    code = getattr(error, "code", None)
-    has_text = isinstance(code, str) and code not in ("", str(getattr(error, "status", "")))
-    return f"{error} ({code})" if has_text else str(error)
+    if not isinstance(error, OSError):
+        return screen.say(str(error), 2)
+    # Writing to standard output failed. Without this the flush at exit would fail too, and Python would say so.
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    first = error.__context__  # It had ended the command, and then the end of the line could not be written.
+    if isinstance(first, (EdgeeError, KeyboardInterrupt)):
+        return _tell_end(first, screen)
+    is_closed = error.errno in (errno.EPIPE, errno.EINVAL)  # Windows says EINVAL for a closed pipe.
+    return 0 if is_closed else screen.say(str(error), 1)
 
 
 class _Screen:

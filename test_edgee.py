@@ -1870,6 +1870,12 @@ class ConnectionTest(unittest.TestCase):
             self.assertEqual(sum(clock.waits), 0)
             return text, len(gateway.requests), gateway.connections
 
+    def open_connections(self, client, number):
+        """Read so many streams at once to their end."""
+        streams = [client.stream("m", "Hi") for _ in range(number)]
+        self.assertEqual([next(stream).text for stream in streams], ["Hel"] * number)
+        self.assertEqual([text_of(stream) for stream in streams], ["lo"] * number)
+
     def test_which_connections_are_kept(self):
         for row in KEPT:
             with self.subTest(row.name):
@@ -1899,17 +1905,13 @@ class ConnectionTest(unittest.TestCase):
     def test_several_dead_connections_cost_one_retry(self):
         """A gateway that starts again closes all of them."""
         with serving(*[HELLO] * 4, [CLOSE], HELLO, max_retries=1) as (gateway, client):
-            streams = [client.stream("m", "Hi") for _ in range(4)]
-            self.assertEqual([next(stream).text for stream in streams], ["Hel"] * 4)
-            self.assertEqual([text_of(stream) for stream in streams], ["lo"] * 4)
+            self.open_connections(client, 4)
             self.assertEqual(text_of(client.stream("m", "Hi")), "Hello")
             self.assertEqual((len(gateway.requests), gateway.connections), (6, 5))
 
     def test_few_idle_connections_are_kept(self):
         with serving(HELLO) as (gateway, client):
-            streams = [client.stream("m", "Hi") for _ in range(24)]
-            self.assertEqual([next(stream).text for stream in streams], ["Hel"] * 24)
-            self.assertEqual([text_of(stream) for stream in streams], ["lo"] * 24)
+            self.open_connections(client, 24)
             self.assertTrue(gateway.closed.acquire(timeout=WAIT))
             list(client.stream("m", "Hi"))
             self.assertEqual(gateway.connections, 24)
